@@ -1,0 +1,73 @@
+/**
+ * What direct I/O on a file needs, from whoever knows it: statx(2) with STATX_DIOALIGN since Linux 6.1 (where the file
+ * system answers), before that the logical block size of the device, else 512.
+ */
+import { constants, readFileSync } from 'node:fs';
+import * as abi from './abi/statx.ts';
+import { systemError } from './errors.ts';
+import { loadNative } from './native.ts';
+
+export interface Alignment {
+  /** Of a buffer's address, in bytes. */
+  readonly buffer: number;
+  /** Of position and length, in bytes. */
+  readonly offset: number;
+  /** Where it was read from, for people. */
+  readonly source: string;
+}
+
+const S_IFMT = 0o170000;
+const S_IFBLK = 0o060000;
+const FALLBACK = 512;
+
+function readNumber(path: string): number | undefined {
+  try {
+    const value = Number(readFileSync(path, 'utf8'));
+    return Number.isInteger(value) && value > 0 ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** `file` is a path, or the number of an open descriptor. */
+export function alignmentOf(file: string | number): Alignment {
+  const { native } = loadNative();
+  if (native === undefined) return { buffer: FALLBACK, offset: FALLBACK, source: 'default' };
+  const into = new Uint8Array(abi.STATX_SIZE);
+  const byPath = typeof file === 'string';
+  const errno = native.statx(
+    byPath ? abi.AT_FDCWD : file,
+    Buffer.from(byPath ? `${file}\0` : '\0'),
+    byPath ? 0 : abi.AT_EMPTY_PATH,
+    abi.STATX_BASIC_STATS | abi.STATX_DIOALIGN,
+    into,
+  );
+  if (errno < 0)
+    throw systemError(errno, 'statx', `asking what direct I/O on ${byPath ? `'${file}'` : `descriptor ${file}`} needs`);
+  const stat = new DataView(into.buffer);
+  const buffer = stat.getUint32(abi.STX_DIO_MEM_ALIGN, true);
+  const offset = stat.getUint32(abi.STX_DIO_OFFSET_ALIGN, true);
+  if ((stat.getUint32(abi.STX_MASK, true) & abi.STATX_DIOALIGN) !== 0 && buffer > 0 && offset > 0) {
+    return { buffer, offset, source: 'statx STATX_DIOALIGN' };
+  }
+  const isBlockDevice = (stat.getUint16(abi.STX_MODE, true) & S_IFMT) === S_IFBLK;
+  const major = stat.getUint32(isBlockDevice ? abi.STX_RDEV_MAJOR : abi.STX_DEV_MAJOR, true);
+  const minor = stat.getUint32(isBlockDevice ? abi.STX_RDEV_MINOR : abi.STX_DEV_MINOR, true);
+  const device = `/sys/dev/block/${major}:${minor}`;
+  // A partition has no queue of its own: its disk, one directory up, has.
+  for (const queue of [`${device}/queue`, `${device}/../queue`]) {
+    const block = readNumber(`${queue}/logical_block_size`);
+    if (block !== undefined) return { buffer: block, offset: block, source: `${queue}/logical_block_size` };
+  }
+  return { buffer: FALLBACK, offset: FALLBACK, source: 'default (neither the file system nor a block device says)' };
+}
+
+/** Whether this descriptor is open with O_DIRECT. Reads /proc: for error messages, not for the hot path. */
+export function isDirect(fd: number): boolean {
+  try {
+    const flags = /^flags:\s+([0-7]+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
+    return flags !== undefined && (Number.parseInt(flags, 8) & constants.O_DIRECT) !== 0;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,296 @@
+/**
+ * Memory that the kernel reads from and writes to: where it is, who keeps it, and aligned buffers.
+ *
+ * JavaScript can take memory away in mid-flight: `structuredClone` with a transfer list, `postMessage`,
+ * `ArrayBuffer.prototype.transfer`. The bytes then belong to another object, and are freed with it, while the kernel
+ * still writes to the old address. Nothing in Node-API pins them. So a transfer *into* memory is done in place only where
+ * that cannot happen: memory from `allocBuffer` and `AlignedPool` (the shim frees it, and not before the kernel is
+ * done) and SharedArrayBuffers (they cannot be detached). Everything else is read through a bounce buffer.
+ */
+import { constants } from 'node:buffer';
+import { types } from 'node:util';
+import {
+  AioError,
+  checkInteger,
+  EOPNOTSUPP,
+  invalidArgType,
+  invalidArgValue,
+  outOfRange,
+  systemError,
+} from './errors.ts';
+import { loadNative } from './native.ts';
+
+// The accessors themselves: a subclass or an own property could answer for them, and the kernel would believe it.
+type Getter<T> = (this: unknown) => T;
+
+function getter<T>(prototype: object, key: string | symbol): (target: object) => T {
+  const get = Object.getOwnPropertyDescriptor(prototype, key)?.get as Getter<T>;
+  return Function.prototype.call.bind(get) as (target: object) => T;
+}
+
+const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;
+const tagOf = getter<string | undefined>(typedArray, Symbol.toStringTag);
+const arrayStore = getter<ArrayBufferLike>(typedArray, 'buffer');
+const arrayOffset = getter<number>(typedArray, 'byteOffset');
+const arrayLength = getter<number>(typedArray, 'byteLength');
+const viewStore = getter<ArrayBufferLike>(DataView.prototype, 'buffer');
+const viewOffset = getter<number>(DataView.prototype, 'byteOffset');
+const viewLength = getter<number>(DataView.prototype, 'byteLength');
+const unsharedSize = getter<number>(ArrayBuffer.prototype, 'byteLength');
+const sharedSize = getter<number>(SharedArrayBuffer.prototype, 'byteLength');
+
+const unsharedResizable = getter<boolean>(ArrayBuffer.prototype, 'resizable');
+
+/** One ArrayBuffer or SharedArrayBuffer: its address, and the count of transfers in flight over it. */
+export class Memory {
+  readonly store: ArrayBufferLike;
+  /** Of the first byte; 0 where there are no bytes. */
+  readonly address: number;
+  /** The kernel may write here directly: JavaScript cannot take these bytes away while it does. */
+  readonly inPlace: boolean;
+  readonly #size: number;
+  readonly #shared: boolean;
+  readonly #pins: Int32Array | undefined;
+  readonly #pinsAddress: number;
+
+  constructor(store: ArrayBufferLike, pinsOffset = -1) {
+    this.store = store;
+    this.#shared = types.isSharedArrayBuffer(store);
+    this.#size = this.#shared ? sharedSize(store) : unsharedSize(store);
+    this.address = this.#size === 0 ? 0 : (loadNative().native?.address(new Uint8Array(store)) ?? 0);
+    this.inPlace = this.#shared || pinsOffset >= 0 || this.#size === 0;
+    this.#pins = pinsOffset < 0 ? undefined : new Int32Array(store, pinsOffset, 1);
+    this.#pinsAddress = this.address + pinsOffset;
+  }
+
+  /** True once the bytes belong to somebody else. */
+  get detached(): boolean {
+    return !this.#shared && this.#size > 0 && unsharedSize(this.store) === 0;
+  }
+
+  /** From here on the bytes outlive their ArrayBuffer. Each `pin` is undone by one `unpin`. */
+  pin(): void {
+    if (this.#pins !== undefined && this.#pins.length > 0) this.#pins[0] = (this.#pins[0] ?? 0) + 1;
+  }
+
+  unpin(): void {
+    if (this.#pins === undefined) return;
+    if (this.#pins.length > 0) this.#pins[0] = (this.#pins[0] ?? 0) - 1;
+    else loadNative().native?.unpin(this.#pinsAddress);
+  }
+}
+
+const memories = new WeakMap<ArrayBufferLike, Memory>();
+
+function memoryOf(store: ArrayBufferLike): Memory {
+  let memory = memories.get(store);
+  if (memory === undefined) {
+    memory = new Memory(store);
+    memories.set(store, memory);
+  }
+  return memory;
+}
+
+/** Where a view lies. The fields of one object are filled anew by each {@link locate}: the hot path allocates nothing. */
+export const located: { memory: Memory; offset: number; length: number } = {
+  memory: new Memory(new ArrayBuffer(0)),
+  offset: 0,
+  length: 0,
+};
+
+/**
+ * Fills {@link located} for an argument called `name`.
+ *
+ * @throws `ERR_INVALID_ARG_TYPE` for anything but a view, `ERR_INVALID_ARG_VALUE` for a view of a resizable ArrayBuffer,
+ * `ERR_AIO_BUFFER_DETACHED` for a view of one that was transferred away.
+ */
+export function locate(name: string, view: ArrayBufferView): void {
+  if (!ArrayBuffer.isView(view)) throw invalidArgType(name, 'a Buffer, TypedArray or DataView', view);
+  if (tagOf(view) !== undefined) {
+    located.offset = arrayOffset(view);
+    located.length = arrayLength(view);
+    located.memory = memoryOf(arrayStore(view));
+  } else {
+    const store = viewStore(view);
+    if (!types.isSharedArrayBuffer(store) && unsharedSize(store) === 0) {
+      // DataView's own accessors throw a bare TypeError on a detached buffer.
+      located.offset = 0;
+      located.length = 0;
+    } else {
+      located.offset = viewOffset(view);
+      located.length = viewLength(view);
+    }
+    located.memory = memoryOf(store);
+  }
+  const { store } = located.memory;
+  if (!types.isSharedArrayBuffer(store) && unsharedResizable(store)) {
+    throw invalidArgValue(
+      name,
+      'is a view of a resizable ArrayBuffer: the memory could shrink under the kernel. Use a fixed-length one, or allocBuffer()',
+    );
+  }
+  if (located.length === 0 && isDetached(store)) {
+    throw new AioError(
+      'ERR_AIO_BUFFER_DETACHED',
+      `The "${name}" argument is a view of an ArrayBuffer that was transferred away: it has no memory. Use the buffer that the transfer returned`,
+    );
+  }
+}
+
+function isDetached(store: ArrayBufferLike): boolean {
+  if (types.isSharedArrayBuffer(store) || unsharedSize(store) > 0) return false;
+  try {
+    new Uint8Array(store);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** Room for the count of transfers in flight, on a cache line of its own. */
+const PINS_ROOM = 64;
+
+function allocate(size: number, alignment: number): ArrayBuffer {
+  const { native, why } = loadNative();
+  if (native === undefined) {
+    throw new AioError('ERR_AIO_NOT_SUPPORTED', `Aligned memory is not to be had here: ${why ?? 'no native shim'}`);
+  }
+  const pinsOffset = Math.ceil(size / PINS_ROOM) * PINS_ROOM;
+  const store = native.alloc(pinsOffset + PINS_ROOM, Math.max(alignment, PINS_ROOM), pinsOffset);
+  if (typeof store !== 'number') {
+    memories.set(store, new Memory(store, pinsOffset));
+    return store;
+  }
+  if (store === -EOPNOTSUPP) {
+    throw new AioError(
+      'ERR_AIO_NOT_SUPPORTED',
+      'Aligned memory is not to be had here: this runtime keeps JavaScript memory in a sandbox and takes none from outside',
+    );
+  }
+  throw systemError(store, 'posix_memalign', `allocating ${size} bytes aligned to ${alignment}`, 'Ask for less');
+}
+
+function checkAlignment(alignment: unknown): number {
+  const value = checkInteger('alignment', alignment, 1, 2 ** 30);
+  if ((value & (value - 1)) !== 0) throw outOfRange('alignment', 'a power of two', value);
+  return value;
+}
+
+function pageSize(): number {
+  return loadNative().native?.pageSize ?? 4096;
+}
+
+/**
+ * Zeroed memory whose address is a multiple of `alignment`, as direct I/O needs it. Transfers into it are done in place,
+ * without a copy. The Buffer is the caller's and is freed by garbage collection, never before a transfer that is in
+ * flight over it has ended.
+ *
+ * The Buffer is a view of a slightly larger ArrayBuffer: what lies behind its end belongs to the library. On Node, the
+ * ArrayBuffer cannot be transferred to another thread (posting it copies).
+ *
+ * @param size - in bytes, 0 … `buffer.constants.MAX_LENGTH`.
+ * @param alignment - in bytes, a power of two up to 2^30; default: the page size, which suits every file system.
+ * @throws RangeError `ERR_OUT_OF_RANGE`, TypeError `ERR_INVALID_ARG_TYPE`; AioError `ENOMEM`, `ERR_AIO_NOT_SUPPORTED` (no
+ * native shim, or a runtime that takes no memory from outside).
+ *
+ * Costs one posix_memalign(3) and zeroing. For many buffers of one size, {@link AlignedPool} is cheaper.
+ *
+ * @example
+ * ```ts
+ * const buffer = allocBuffer(1 << 20); // 1 MiB at a page boundary
+ * ```
+ */
+export function allocBuffer(size: number, alignment?: number): Buffer {
+  checkInteger('size', size, 0, constants.MAX_LENGTH - 2 * PINS_ROOM);
+  const store = allocate(size, alignment === undefined ? pageSize() : checkAlignment(alignment));
+  return Buffer.from(store, 0, size);
+}
+
+/** What an {@link AlignedPool} is made of. */
+export interface AlignedPoolOptions {
+  /** Bytes of each buffer, 1 or more. */
+  readonly size: number;
+  /** How many buffers, 1 or more. */
+  readonly count: number;
+  /** Of each buffer's address, in bytes: a power of two; default: the page size. */
+  readonly alignment?: number;
+}
+
+/**
+ * One slab of memory, cut into `count` aligned buffers of `size` bytes that are lent out and given back: no allocation,
+ * no garbage. The slab is zeroed once, when it is made; a buffer that comes back is lent again as it is.
+ *
+ * A buffer must not be released while a request that uses it is submitted: the next borrower would share it.
+ *
+ * @example
+ * ```ts
+ * const pool = new AlignedPool({ size: 4096, count: 32 });
+ * const buffer = pool.acquire();
+ * if (buffer !== undefined) pool.release(buffer);
+ * ```
+ */
+export class AlignedPool {
+  /** Bytes of each buffer. */
+  readonly size: number;
+  /** How many buffers there are in all. */
+  readonly count: number;
+  readonly #free: Buffer[] = [];
+  readonly #lent = new Map<Buffer, boolean>();
+
+  /**
+   * Costs one allocation of `count` × `size`, rounded up to the alignment, and zeroing it.
+   *
+   * @throws as {@link allocBuffer} does.
+   */
+  constructor(options: AlignedPoolOptions) {
+    if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options);
+    this.size = checkInteger('options.size', options.size, 1, constants.MAX_LENGTH);
+    this.count = checkInteger('options.count', options.count, 1, 2 ** 24);
+    const alignment = options.alignment === undefined ? pageSize() : checkAlignment(options.alignment);
+    const stride = Math.ceil(this.size / alignment) * alignment;
+    if (stride * this.count > constants.MAX_LENGTH - 2 * PINS_ROOM) {
+      throw outOfRange(
+        'options.count',
+        `at most ${Math.floor((constants.MAX_LENGTH - 2 * PINS_ROOM) / stride)} for buffers of ${this.size} bytes`,
+        this.count,
+      );
+    }
+    const store = allocate(stride * this.count, alignment);
+    for (let index = this.count - 1; index >= 0; index--) {
+      const buffer = Buffer.from(store, index * stride, this.size);
+      this.#free.push(buffer);
+      this.#lent.set(buffer, false);
+    }
+  }
+
+  /** How many buffers can be acquired now. */
+  get available(): number {
+    return this.#free.length;
+  }
+
+  /** A buffer that nobody else has, or `undefined` when all are lent. */
+  acquire(): Buffer | undefined {
+    const buffer = this.#free.pop();
+    if (buffer !== undefined) this.#lent.set(buffer, true);
+    return buffer;
+  }
+
+  /**
+   * Takes back a buffer that {@link acquire} gave.
+   *
+   * @throws TypeError `ERR_INVALID_ARG_VALUE`: not a buffer of this pool (a part of one is not either), or already released.
+   */
+  release(buffer: Buffer): void {
+    const lent = this.#lent.get(buffer);
+    if (lent === undefined) {
+      throw invalidArgValue(
+        'buffer',
+        'is not one that this pool lent. Release the very object that acquire() returned',
+      );
+    }
+    if (!lent)
+      throw invalidArgValue('buffer', 'was released already. Whoever acquired it since would share it with you');
+    this.#lent.set(buffer, false);
+    this.#free.push(buffer);
+  }
+}

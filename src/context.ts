@@ -1,0 +1,671 @@
+import type { Engine, EngineHost, EngineName } from './engine.ts';
+import { openEngine } from './engines/select.ts';
+import { AioError, abortError, checkFd, checkInteger, EINVAL, invalidArgType, outOfRange } from './errors.ts';
+import { failure, misalignment, statusOf } from './outcome.ts';
+import { type AioRequest, transferOf } from './request.ts';
+import { type Canceler, COMPLETED, PREPARED, READ, SUBMITTED, type Transfer, WRITE } from './transfer.ts';
+import type { Waker } from './wake.ts';
+
+/** How a context is made. */
+export interface AioContextOptions {
+  /** The most requests that may be submitted and not yet handed out: 1 … `getLimits().maxOutstanding`. */
+  readonly maxRequests: number;
+  /**
+   * Which engine carries the requests. `'auto'` (the default) takes the first that works here, or the one that the
+   * environment variable `FILEAIO_ENGINE` names. One asked for by name is never replaced by another.
+   */
+  readonly engine?: EngineName | 'auto';
+  /** Whether a wait with nothing pending waits (for a wake-up) instead of failing with `ERR_AIO_NO_REQUEST`; default `false`. */
+  readonly waitWithoutPendingRequests?: boolean;
+}
+
+/** What a wait waits for. */
+export interface WaitOptions {
+  /** How many completions end the wait; default 1. 0: what is there now, without waiting. */
+  readonly min?: number;
+  /** The most to hand out; what is beyond stays for the next wait. Default: no limit. */
+  readonly max?: number;
+  /** In milliseconds, on the monotonic clock; fractions count. Default: no limit. */
+  readonly timeoutMs?: number;
+  /** Aborting it rejects the wait with an AbortError and leaves every request as it was. */
+  readonly signal?: AbortSignal;
+}
+
+/** How a wait ended. */
+export interface WaitResult {
+  /** Completed requests, in the order of their completion. May hold some after a timeout or a wake-up, too. */
+  completed: AioRequest[];
+  /** `'completed'`: there were `min`. `'timeout'`: time was up. `'woken'`: a wake-up ended it. */
+  reason: 'completed' | 'timeout' | 'woken';
+}
+
+/** Plain counters of one context, since it was made. */
+export interface AioStats {
+  /** Requests that were submitted. */
+  submitted: number;
+  /** Requests that `wait` handed out, however they ended. */
+  completed: number;
+  /** Of these: ended with an error, other than being canceled. */
+  failed: number;
+  /** Of these: canceled. */
+  canceled: number;
+  bytesRead: number;
+  bytesWritten: number;
+  /** Calls of `submit` that submitted something. */
+  submitCalls: number;
+  /** Calls of `wait` and `waitSync` that waited. */
+  waitCalls: number;
+  /** Waits that a wake-up ended. */
+  wakeups: number;
+  /** The most requests that were pending at once. */
+  maxPending: number;
+}
+
+/** A wait under way. */
+interface Waiter {
+  readonly min: number;
+  readonly max: number;
+  readonly deadline: number;
+  readonly signal: AbortSignal | undefined;
+  readonly resolve: (result: WaitResult) => void;
+  readonly reject: (error: unknown) => void;
+  readonly onAbort: () => void;
+  timer: NodeJS.Timeout | undefined;
+  immediate: NodeJS.Immediate | undefined;
+  armed: boolean;
+}
+
+interface CheckedWait {
+  readonly min: number;
+  readonly max: number;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+const DEFAULT_WAIT: CheckedWait = { min: 1, max: Infinity, timeoutMs: Infinity, signal: undefined };
+
+/** The longest delay that setTimeout takes. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/**
+ * Waits that are satisfied at once never reach the event loop, and a fast device can satisfy every one: after this long,
+ * one goes through it, so that timers, sockets and signal handlers get their turn.
+ */
+const LOOP_TURN_MS = 4;
+
+/**
+ * Contexts with requests pending, held here so that no collection can take a request, or the memory that the kernel
+ * writes to, while the program holds neither.
+ */
+const busy = new Set<AioContext>();
+
+/** Counts calls of submit on this thread: a transfer that has seen the present one stands in its array twice. */
+let batchNumber = 0;
+
+/** Closes contexts that were dropped without `close`. They had nothing pending, or they would not be collected. */
+const abandoned = new FinalizationRegistry<() => void>((abandon) => abandon());
+
+/**
+ * A completion port: requests are submitted to it in batches, and their completions are waited for on it. It belongs to
+ * the thread that made it; other threads can only {@link wake} it.
+ *
+ * @example
+ * ```ts
+ * const context = new AioContext({ maxRequests: 32 });
+ * const requests = Array.from({ length: 32 }, (_, i) => new AioRequest().prepareRead(fd, i * 4096, allocBuffer(4096)));
+ * context.submit(requests);
+ * const { completed } = await context.wait({ min: 32 });
+ * await context.close();
+ * ```
+ */
+export class AioContext {
+  /** As given to the constructor. */
+  readonly maxRequests: number;
+  /** Give it to other threads: `wake(waker)` ends a wait here. Can be cloned and posted; does nothing after `close`. */
+  readonly waker: Waker;
+  readonly #engine: Engine;
+  readonly #waitWithoutPending: boolean;
+
+  /** The transfer in each slot, from submit until it is handed out. */
+  readonly #slots: (Transfer | undefined)[];
+  /** Slots without one; the first `#freeCount` entries count. */
+  readonly #free: Int32Array;
+  #freeCount: number;
+  /** Slots that completed and wait to be handed out, in order: a ring, as long as there are slots. */
+  readonly #done: Int32Array;
+  #doneHead = 0;
+  #doneCount = 0;
+  /** Vectored transfers whose next group of segments is due. */
+  readonly #unfinished: Transfer[] = [];
+  /** The array given to submit, copied before anything is looked at. */
+  #batch: Transfer[] = [];
+  readonly #canceler: Canceler = { cancel: (transfer) => this.#cancel(transfer) };
+
+  #pending = 0;
+  #waiter: Waiter | undefined;
+  #closing: Promise<void> | undefined;
+  #lastTurn = performance.now();
+
+  // One field each, not an object: they change on the hot path.
+  #submitted = 0;
+  #completed = 0;
+  #failed = 0;
+  #canceled = 0;
+  #bytesRead = 0;
+  #bytesWritten = 0;
+  #submitCalls = 0;
+  #waitCalls = 0;
+  #wakeups = 0;
+  #maxPending = 0;
+
+  /**
+   * Costs one kernel context (with kernel AIO counted against `fs.aio-max-nr` until it is closed), two eventfds, and about
+   * 100 bytes for each of `maxRequests`.
+   *
+   * @throws AioError `ERR_AIO_INSUFFICIENT_EVENTS`: `fs.aio-max-nr` is used up; `ERR_AIO_NOT_SUPPORTED`: the engine cannot work
+   * here; TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`; RangeError `ERR_OUT_OF_RANGE`.
+   * @see io_setup(2)
+   */
+  constructor(options: AioContextOptions) {
+    if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options);
+    const { maxRequests, engine = 'auto', waitWithoutPendingRequests = false } = options;
+    if (typeof waitWithoutPendingRequests !== 'boolean') {
+      throw invalidArgType('options.waitWithoutPendingRequests', 'of type boolean', waitWithoutPendingRequests);
+    }
+    if (typeof maxRequests !== 'number') throw invalidArgType('options.maxRequests', 'of type number', maxRequests);
+    const host: EngineHost = {
+      complete: (slot, result) => this.#complete(slot, result),
+      ready: () => this.#ready(),
+    };
+    this.#engine = openEngine(engine, host, maxRequests);
+    this.waker = this.#engine.cell.waker;
+    abandoned.register(this, this.#engine.abandon, this);
+    this.maxRequests = maxRequests;
+    this.#waitWithoutPending = waitWithoutPendingRequests;
+
+    this.#slots = new Array<Transfer | undefined>(maxRequests).fill(undefined);
+    this.#free = Int32Array.from({ length: maxRequests }, (_, index) => maxRequests - 1 - index);
+    this.#freeCount = maxRequests;
+    this.#done = new Int32Array(maxRequests);
+  }
+
+  /** Requests that are submitted and not yet handed out by a wait. */
+  get pending(): number {
+    return this.#pending;
+  }
+
+  /** The engine that carries the requests. */
+  get engine(): EngineName {
+    return this.#engine.name;
+  }
+
+  /** A snapshot of the counters. */
+  get stats(): AioStats {
+    return {
+      submitted: this.#submitted,
+      completed: this.#completed,
+      failed: this.#failed,
+      canceled: this.#canceled,
+      bytesRead: this.#bytesRead,
+      bytesWritten: this.#bytesWritten,
+      submitCalls: this.#submitCalls,
+      waitCalls: this.#waitCalls,
+      wakeups: this.#wakeups,
+      maxPending: this.#maxPending,
+    };
+  }
+
+  /**
+   * Submits prepared requests, in order, in one native call. A request that the kernel refuses (`EBADF`, `EINVAL`, `EFAULT`)
+   * completes with that error through `wait`, and the others go on.
+   *
+   * Blocks this thread as long as the kernel's submission does: microseconds for direct I/O, but with kernel AIO the whole
+   * transfer for a file that was not opened with O_DIRECT. Large batches of large transfers hold up the event loop:
+   * 32 × 64 KiB take a millisecond or two.
+   *
+   * @throws AioError `ERR_AIO_NOT_PREPARED`, `ERR_AIO_IN_PROGRESS` (also for a request that stands twice in the array),
+   * `ERR_AIO_CLOSED`, TypeError `ERR_INVALID_ARG_TYPE`: nothing was submitted, nothing changed.
+   * @throws AioError `ERR_AIO_INSUFFICIENT_RESOURCES`: past `maxRequests`, or the kernel has no room. `error.submitted` of the
+   * array went; the rest are still prepared.
+   * @see io_submit(2)
+   */
+  submit(requests: readonly AioRequest[]): void {
+    this.#checkOpen('submit');
+    if (!Array.isArray(requests)) throw invalidArgType('requests', 'an array of AioRequest', requests);
+    const batch = this.#take(requests);
+    checkBatch(batch);
+    const count = batch.length;
+    const room = Math.min(count, this.maxRequests - this.#pending);
+    const taken = this.#send(batch, room);
+    batch.length = 0;
+    this.#batch = batch;
+    if (taken > 0) this.#submitCalls++;
+    if (taken < count) throw noRoom(taken, count, this.#pending, taken < room, this.maxRequests);
+  }
+
+  /** Copies the array before anything is decided: reading it may run the program's code, which may come back here. */
+  #take(requests: readonly AioRequest[]): Transfer[] {
+    const batch = this.#batch;
+    this.#batch = [];
+    for (let index = 0; index < requests.length; index++) {
+      const request = requests[index];
+      const transfer = transferOf(request);
+      if (transfer === undefined) throw invalidArgType(`requests[${index}]`, 'an AioRequest', request);
+      batch.push(transfer);
+    }
+    this.#checkOpen('submit');
+    return batch;
+  }
+
+  /** Hands the first `count` to the engine; returns how many are submitted now. */
+  #send(batch: readonly Transfer[], count: number): number {
+    // Counted before the system call, so that nobody sees a false "nothing pending".
+    this.#hold(count);
+    for (let index = 0; index < count; index++) {
+      const transfer = batch[index];
+      if (transfer === undefined) break;
+      const slot = this.#free[--this.#freeCount] ?? -1;
+      this.#slots[slot] = transfer;
+      transfer.slot = slot;
+      transfer.state = SUBMITTED;
+      transfer.context = this.#canceler;
+      transfer.pin();
+    }
+    const taken = this.#engine.submit(batch, 0, count);
+    for (let index = count - 1; index >= taken; index--) {
+      const transfer = batch[index];
+      if (transfer === undefined) break;
+      this.#vacate(transfer);
+      transfer.state = PREPARED;
+      transfer.unpin();
+    }
+    this.#submitted += taken;
+    this.#drop(count - taken);
+    this.#continue();
+    return taken;
+  }
+
+  #hold(count: number): void {
+    if (count > 0 && this.#pending === 0) busy.add(this);
+    this.#pending += count;
+    if (this.#pending > this.#maxPending) this.#maxPending = this.#pending;
+  }
+
+  #drop(count: number): void {
+    this.#pending -= count;
+    if (count > 0 && this.#pending === 0) busy.delete(this);
+  }
+
+  #vacate(transfer: Transfer): void {
+    this.#slots[transfer.slot] = undefined;
+    this.#free[this.#freeCount++] = transfer.slot;
+    transfer.slot = -1;
+    transfer.context = undefined;
+  }
+
+  /** From the engine: a transfer ended. It stays submitted, for the program, until a wait hands it out. */
+  #complete(slot: number, result: number): void {
+    const transfer = this.#slots[slot];
+    if (transfer === undefined) return;
+    if (transfer.hasMore && result === transfer.groupLength) {
+      transfer.nextGroup();
+      this.#unfinished.push(transfer);
+      return;
+    }
+    this.#finish(transfer, result);
+  }
+
+  #finish(transfer: Transfer, result: number): void {
+    // What earlier groups of segments moved counts, as a short transfer does in readv(2).
+    transfer.result = transfer.moved > 0 ? transfer.moved + Math.max(result, 0) : result;
+    // Now, while the descriptor still means what it meant.
+    if (transfer.result === -EINVAL) transfer.detail = misalignment(transfer);
+    this.#done[(this.#doneHead + this.#doneCount) % this.maxRequests] = transfer.slot;
+    this.#doneCount++;
+  }
+
+  /** Submits the next groups of vectored transfers of which the kernel took only a part at once. */
+  #continue(): void {
+    for (let transfer = this.#unfinished.pop(); transfer !== undefined; transfer = this.#unfinished.pop()) {
+      if (transfer.detached || this.#engine.submit([transfer], 0, 1) === 0) this.#finish(transfer, 0);
+    }
+  }
+
+  #cancel(transfer: Transfer): boolean {
+    transfer.cancelAsked = true;
+    return this.#engine.cancel(transfer);
+  }
+
+  #reap(): void {
+    this.#engine.reap();
+    this.#continue();
+  }
+
+  /** Takes up to `max` completions out, and settles each one's outcome. */
+  #handOut(max: number, reason: WaitResult['reason']): WaitResult {
+    const count = Math.min(max, this.#doneCount);
+    const completed = new Array<AioRequest>(count);
+    for (let index = 0; index < count; index++) {
+      const transfer = this.#slots[this.#done[this.#doneHead] ?? -1];
+      this.#doneHead = this.#doneHead + 1 === this.maxRequests ? 0 : this.#doneHead + 1;
+      if (transfer === undefined) continue;
+      this.#settle(transfer);
+      completed[index] = transfer.request;
+    }
+    this.#doneCount -= count;
+    this.#drop(count);
+    return { completed, reason };
+  }
+
+  #settle(transfer: Transfer): void {
+    const { result, operation } = transfer;
+    this.#vacate(transfer);
+    transfer.state = COMPLETED;
+    this.#completed++;
+    const detached = transfer.detached;
+    transfer.unpin();
+    if (detached) {
+      transfer.status = 'ERR_AIO_BUFFER_DETACHED';
+      this.#failed++;
+    } else if (result < 0) {
+      transfer.status = statusOf(transfer);
+      if (transfer.status === 'ERR_AIO_CANCELED') this.#canceled++;
+      else this.#failed++;
+    } else {
+      transfer.status = 'OK';
+      if (operation === READ) {
+        transfer.deliver(result);
+        this.#bytesRead += result;
+      } else if (operation === WRITE) {
+        this.#bytesWritten += result;
+      }
+    }
+  }
+
+  /** The result of a wait, if it has one by now. */
+  #outcome(min: number, max: number): WaitResult | undefined {
+    if (this.#engine.cell.take()) {
+      this.#wakeups++;
+      return this.#handOut(max, 'woken');
+    }
+    return this.#doneCount >= min ? this.#handOut(max, 'completed') : undefined;
+  }
+
+  #beginWait(options: WaitOptions | undefined, name: string): CheckedWait {
+    const wait = options === undefined ? DEFAULT_WAIT : checkWait(options);
+    this.#checkOpen(name);
+    if (this.#waiter !== undefined) {
+      throw new AioError(
+        'ERR_AIO_BUSY',
+        `Another wait is under way on this context: a context has one waiter at a time. Await it before calling ${name}`,
+      );
+    }
+    if (wait.signal?.aborted === true) throw abortError(wait.signal);
+    if (this.#pending === 0 && !this.#waitWithoutPending) {
+      throw new AioError(
+        'ERR_AIO_NO_REQUEST',
+        `${name} would wait for ever: nothing is submitted. Submit first, or make the context with waitWithoutPendingRequests`,
+      );
+    }
+    this.#waitCalls++;
+    return wait;
+  }
+
+  /**
+   * Waits for completions without blocking the event loop. Keeps the process alive until it settles.
+   *
+   * Resolves when `min` requests have completed, when `timeoutMs` passed, or when woken. Everything that completed by then is
+   * in `completed`, up to `max`; the rest comes with the next wait. Where the completions are there already, it costs one
+   * system call and one promise; a loop of such waits still yields to the event loop every few milliseconds.
+   *
+   * Rejects with AioError `ERR_AIO_NO_REQUEST` (nothing pending), `ERR_AIO_BUSY` (another wait is under way),
+   * `ERR_AIO_CLOSED`; with an AbortError when `signal` aborts (every request is left as it was); with TypeError
+   * `ERR_INVALID_ARG_TYPE`, RangeError `ERR_OUT_OF_RANGE` (also where `min` is above `max`).
+   *
+   * @see io_getevents(2)
+   */
+  wait(options?: WaitOptions): Promise<WaitResult> {
+    try {
+      const wait = this.#beginWait(options, 'wait');
+      const turn = performance.now() - this.#lastTurn > LOOP_TURN_MS;
+      if (!turn) {
+        this.#reap();
+        const result = this.#outcome(wait.min, wait.max);
+        if (result !== undefined) return Promise.resolve(result);
+        if (wait.timeoutMs === 0) return Promise.resolve(this.#handOut(wait.max, 'timeout'));
+      }
+      return this.#waitForEvents(wait, turn);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #waitForEvents({ min, max, timeoutMs, signal }: CheckedWait, turn: boolean): Promise<WaitResult> {
+    return new Promise((resolve, reject) => {
+      const waiter: Waiter = {
+        min,
+        max,
+        deadline: performance.now() + timeoutMs,
+        signal,
+        resolve,
+        reject,
+        onAbort: () => {
+          this.#endWait(waiter);
+          if (signal !== undefined) reject(abortError(signal));
+        },
+        timer: undefined,
+        immediate: undefined,
+        armed: false,
+      };
+      this.#waiter = waiter;
+      signal?.addEventListener('abort', waiter.onAbort, { once: true });
+      if (turn) waiter.immediate = setImmediate(() => this.#ready());
+      else this.#sleep(waiter);
+    });
+  }
+
+  /** Until a completion, a wake-up or the deadline, whichever is first. Calls `#ready` then. */
+  #sleep(waiter: Waiter): void {
+    if (!waiter.armed) {
+      waiter.armed = true;
+      this.#engine.arm();
+    }
+    if (waiter.deadline !== Infinity && waiter.timer === undefined) {
+      const left = Math.ceil(waiter.deadline - performance.now());
+      waiter.timer = setTimeout(
+        () => {
+          waiter.timer = undefined;
+          this.#ready();
+        },
+        Math.min(Math.max(left, 1), MAX_TIMER_MS),
+      );
+    }
+  }
+
+  /** On the event loop: looks whether the wait under way has ended. */
+  #ready(): void {
+    const now = performance.now();
+    this.#lastTurn = now;
+    const waiter = this.#waiter;
+    if (waiter === undefined) return;
+    try {
+      this.#reap();
+      let result = this.#outcome(waiter.min, waiter.max);
+      if (result === undefined && now >= waiter.deadline) result = this.#handOut(waiter.max, 'timeout');
+      if (result === undefined) {
+        this.#sleep(waiter);
+      } else {
+        this.#endWait(waiter);
+        waiter.resolve(result);
+      }
+    } catch (error) {
+      this.#endWait(waiter);
+      waiter.reject(error);
+    }
+  }
+
+  #endWait(waiter: Waiter): void {
+    this.#waiter = undefined;
+    if (waiter.armed) this.#engine.disarm();
+    clearTimeout(waiter.timer);
+    clearImmediate(waiter.immediate);
+    waiter.signal?.removeEventListener('abort', waiter.onAbort);
+  }
+
+  /**
+   * Waits like {@link AioContext.wait}, but blocks this thread in the kernel: the shortest way for programs, or workers, that have
+   * nothing else to do. Signals that the program handles do not end it (their handlers run afterwards); `wake` from another thread
+   * and `worker.terminate()` do. With more in `min` than is pending and no `timeoutMs`, only a wake-up ends it.
+   *
+   * Costs one system call where the completions are there already, and one array.
+   *
+   * @throws as {@link AioContext.wait} rejects; `signal` is looked at only before blocking.
+   */
+  waitSync(options?: WaitOptions): WaitResult {
+    const { min, max, timeoutMs } = this.#beginWait(options, 'waitSync');
+    const deadline = timeoutMs === Infinity ? Infinity : performance.now() + timeoutMs;
+    if (min === 0 || timeoutMs === 0) this.#reap();
+    for (;;) {
+      const result = this.#outcome(min, max);
+      if (result !== undefined) return result;
+      const left = deadline === Infinity ? Infinity : deadline - performance.now();
+      if (left <= 0) return this.#handOut(max, 'timeout');
+      this.#engine.block(left);
+      this.#continue();
+    }
+  }
+
+  /**
+   * Ends exactly one wait: the one under way, or, if none is, the next one. Each call counts: n calls end n waits. From other
+   * threads, use {@link wake}. Does nothing after `close`.
+   */
+  wakeup(): void {
+    if (this.#closing !== undefined) return;
+    const waiter = this.#waiter;
+    if (waiter === undefined) this.#engine.cell.add();
+    if (waiter === undefined) return;
+    this.#endWait(waiter);
+    try {
+      this.#reap();
+      this.#wakeups++;
+      waiter.resolve(this.#handOut(waiter.max, 'woken'));
+    } catch (error) {
+      waiter.reject(error);
+    }
+  }
+
+  /**
+   * A hint that many requests will use this descriptor. Engines that can register files do so; kernel AIO cannot, and does nothing.
+   *
+   * @throws AioError `ERR_AIO_CLOSED`; TypeError `ERR_INVALID_ARG_TYPE`; RangeError `ERR_OUT_OF_RANGE`.
+   */
+  associate(fd: number): void {
+    this.#checkOpen('associate');
+    this.#engine.associate(checkFd(fd));
+  }
+
+  /**
+   * Gives the context back to the kernel, on a thread of the pool: io_destroy(2) takes some 30 ms. Resolves when it is gone. Twice is
+   * fine. A wait under way (which can only be one with nothing pending) rejects with `ERR_AIO_CLOSED`.
+   *
+   * Rejects with AioError `ERR_AIO_BUSY` while requests are pending: wait for them first, or use {@link AioContext[Symbol.asyncDispose]}.
+   */
+  close(): Promise<void> {
+    if (this.#closing !== undefined) return this.#closing;
+    if (this.#pending > 0) {
+      return Promise.reject(
+        new AioError(
+          'ERR_AIO_BUSY',
+          `${this.#pending} requests are pending: wait until they are handed out, then close the context`,
+        ),
+      );
+    }
+    const waiter = this.#waiter;
+    if (waiter !== undefined) {
+      this.#endWait(waiter);
+      waiter.reject(closedError('wait'));
+    }
+    abandoned.unregister(this);
+    this.#closing = this.#engine.close();
+    return this.#closing;
+  }
+
+  /** Waits for everything that is pending, then closes. Completions that nobody waited for are dropped. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    while (this.#pending > 0 && this.#closing === undefined) {
+      if (this.#waiter === undefined) await this.wait({ min: this.#pending });
+      else await new Promise((resolve) => setImmediate(resolve)); // somebody else waits: let that wait end
+    }
+    await this.close();
+  }
+
+  #checkOpen(name: string): void {
+    if (this.#closing !== undefined) throw closedError(name);
+  }
+}
+
+function closedError(name: string): AioError {
+  return new AioError('ERR_AIO_CLOSED', `${name} on a context that is closed: make a new AioContext`);
+}
+
+function noRoom(submitted: number, count: number, pending: number, byKernel: boolean, maxRequests: number): AioError {
+  const why = byKernel
+    ? `the kernel has no room for more now (io_submit answered EAGAIN with ${pending} pending)`
+    : `the context was made for maxRequests ${maxRequests} and has ${pending} pending`;
+  return new AioError(
+    'ERR_AIO_INSUFFICIENT_RESOURCES',
+    `${submitted} of ${count} requests were submitted: ${why}. The others are still prepared: wait for completions, then submit requests.slice(error.submitted)`,
+    { submitted },
+  );
+}
+
+function checkBatch(batch: readonly Transfer[]): void {
+  batchNumber++;
+  for (let index = 0; index < batch.length; index++) {
+    const transfer = batch[index];
+    if (transfer === undefined) break;
+    if (transfer.state !== PREPARED) throw notPrepared(transfer, index);
+    if (transfer.batch === batchNumber) {
+      throw new AioError(
+        'ERR_AIO_IN_PROGRESS',
+        `requests[${index}] stands in the array twice: a request is one transfer at a time. Nothing was submitted; use a second AioRequest`,
+      );
+    }
+    transfer.batch = batchNumber;
+    if (transfer.detached) throw failure(transfer, 'ERR_AIO_BUFFER_DETACHED');
+  }
+}
+
+function notPrepared(transfer: Transfer, index: number): AioError {
+  switch (transfer.state) {
+    case SUBMITTED:
+      return new AioError(
+        'ERR_AIO_IN_PROGRESS',
+        `requests[${index}] is submitted already and not complete. Nothing was submitted; wait for it first`,
+      );
+    case COMPLETED:
+      return new AioError(
+        'ERR_AIO_NOT_PREPARED',
+        `requests[${index}] was not prepared since it last completed. Nothing was submitted; call one of its prepare methods first`,
+      );
+    default:
+      return new AioError(
+        'ERR_AIO_CLOSED',
+        `requests[${index}] was disposed of. Nothing was submitted; make a new AioRequest`,
+      );
+  }
+}
+
+function checkWait(options: WaitOptions): CheckedWait {
+  if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options);
+  const { min = 1, max = Infinity, timeoutMs = Infinity, signal } = options;
+  checkInteger('options.min', min, 0, Number.MAX_SAFE_INTEGER);
+  if (max !== Infinity) checkInteger('options.max', max, 0, Number.MAX_SAFE_INTEGER);
+  if (min > max) throw outOfRange('options.min', `at most options.max, which is ${max}`, min);
+  if (typeof timeoutMs !== 'number') throw invalidArgType('options.timeoutMs', 'of type number', timeoutMs);
+  if (!(timeoutMs >= 0)) throw outOfRange('options.timeoutMs', '0 or more', timeoutMs);
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw invalidArgType('options.signal', 'an AbortSignal', signal);
+  }
+  return { min, max, timeoutMs, signal };
+}

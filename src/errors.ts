@@ -1,0 +1,130 @@
+/**
+ * Errors: what was being done, what went wrong, what to do. Codes are those of the kernel (`EBADF`), of Node for
+ * mistakes in arguments (`ERR_INVALID_ARG_TYPE`), and `ERR_AIO_*` for what only this library has.
+ */
+import { getSystemErrorMap, inspect } from 'node:util';
+
+/** What an {@link AioError} has besides its code and message. */
+export interface AioErrorDetails {
+  /** The kernel's error number, negative as in `node:fs`. */
+  readonly errno?: number;
+  /** The system call that failed, as `node:fs` names it. */
+  readonly syscall?: string;
+  /** Of the array given to `submit`: how many requests were submitted before it failed. */
+  readonly submitted?: number;
+}
+
+/**
+ * Every error that is not a mistake in an argument (those are Node's own `TypeError` and `RangeError`).
+ *
+ * `code` is either one of the `ERR_AIO_*` codes or the kernel's name of the error (`EIO`, `ENOSPC`, …), in which case
+ * `errno` is its negative number and `syscall` the call that failed.
+ *
+ * @example
+ * ```ts
+ * try {
+ *   context.submit(requests);
+ * } catch (error) {
+ *   if (!(error instanceof AioError) || error.code !== 'ERR_AIO_INSUFFICIENT_RESOURCES') throw error;
+ *   requests = requests.slice(error.submitted); // these are still prepared: submit them after the next wait
+ * }
+ * ```
+ */
+export class AioError extends Error {
+  /** What went wrong, for programs. */
+  readonly code: string;
+  declare readonly errno?: number;
+  declare readonly syscall?: string;
+  declare readonly submitted?: number;
+
+  /** Errors are made by this library; the constructor is public so that tests can make them too. */
+  constructor(code: string, message: string, details: AioErrorDetails = {}) {
+    super(message);
+    this.code = code;
+    Object.assign(this, details);
+  }
+
+  static {
+    Object.defineProperty(AioError.prototype, 'name', { value: 'AioError', writable: true, configurable: true });
+  }
+}
+
+/** The kernel's numbers that are acted upon here. They are the same on every Linux architecture that Node runs on. */
+export const EINTR = 4;
+export const EAGAIN = 11;
+export const ENOMEM = 12;
+export const EINVAL = 22;
+export const EOPNOTSUPP = 95;
+export const ECANCELED = 125;
+
+const systemErrors = getSystemErrorMap();
+
+/** `-9` → `'EBADF'`. */
+export function codeOf(errno: number): string {
+  return systemErrors.get(errno)?.[0] ?? `ERRNO_${-errno}`;
+}
+
+/** `-9` → `'EBADF: bad file descriptor'`. */
+export function textOf(errno: number): string {
+  const [code, text] = systemErrors.get(errno) ?? [codeOf(errno), 'an error that Node has no name for'];
+  return `${code}: ${text}`;
+}
+
+/** A failed system call that belongs to no request. `doing` says what it was for; `cure` what to do. */
+export function systemError(errno: number, syscall: string, doing: string, cure = ''): AioError {
+  return new AioError(codeOf(errno), `${textOf(errno)}, ${syscall}: ${doing}${cure && `. ${cure}`}`, {
+    errno,
+    syscall,
+  });
+}
+
+function withCode<E extends Error>(error: E, code: string): E {
+  return Object.assign(error, { code });
+}
+
+function received(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (typeof value === 'function') return `function ${value.name}`;
+  if (typeof value === 'object') return 'an object of another kind';
+  return `type ${typeof value} (${inspect(value).slice(0, 30)})`;
+}
+
+/** `expected` reads on from "must be", as in "of type number". */
+export function invalidArgType(name: string, expected: string, value: unknown): TypeError {
+  return withCode(
+    new TypeError(`The "${name}" argument must be ${expected}. Received ${received(value)}`),
+    'ERR_INVALID_ARG_TYPE',
+  );
+}
+
+export function invalidArgValue(name: string, reason: string): TypeError {
+  return withCode(new TypeError(`The argument "${name}" ${reason}`), 'ERR_INVALID_ARG_VALUE');
+}
+
+export function outOfRange(name: string, range: string, value: unknown): RangeError {
+  return withCode(
+    new RangeError(`The value of "${name}" is out of range. It must be ${range}. Received ${String(value)}`),
+    'ERR_OUT_OF_RANGE',
+  );
+}
+
+/** Throws unless `value` is an integer from `min` to `max`. */
+export function checkInteger(name: string, value: unknown, min: number, max: number): number {
+  if (typeof value !== 'number') throw invalidArgType(name, 'of type number', value);
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw outOfRange(name, `an integer from ${min} to ${max}`, value);
+  }
+  return value;
+}
+
+/** The descriptors of a process are small integers; the kernel answers EBADF for those that are not open. */
+export function checkFd(fd: unknown): number {
+  return checkInteger('fd', fd, 0, 0x7fffffff);
+}
+
+/** What Node's own promises reject with when their signal aborts. */
+export function abortError(signal: AbortSignal): Error {
+  const error = new Error('The operation was aborted', { cause: signal.reason });
+  Object.defineProperty(error, 'name', { value: 'AbortError', writable: true, configurable: true });
+  return withCode(error, 'ABORT_ERR');
+}

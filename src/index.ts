@@ -1,0 +1,8 @@
+export { AlignedPool, type AlignedPoolOptions, allocBuffer } from './buffer.ts';
+export { AioContext, type AioContextOptions, type AioStats, type WaitOptions, type WaitResult } from './context.ts';
+export type { EngineName, Limits } from './engine.ts';
+export { type EngineInfo, engines } from './engines/select.ts';
+export { AioError, type AioErrorDetails } from './errors.ts';
+export { getLimits } from './limits.ts';
+export { AioRequest, type FlushOptions, type RequestState } from './request.ts';
+export { type Waker, wake } from './wake.ts';

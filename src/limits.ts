@@ -1,0 +1,30 @@
+import { alignmentOf } from './alignment.ts';
+import type { EngineName, Limits } from './engine.ts';
+import { maxOutstanding } from './engines/select.ts';
+import { invalidArgType } from './errors.ts';
+import { loadNative } from './native.ts';
+
+/**
+ * How many requests a context can hold, and what direct I/O needs.
+ *
+ * With `path`, the alignments are those of that file: from statx(2) (`STATX_DIOALIGN`, Linux 6.1), else the logical block size of
+ * its device, else 512. Without, they are the page size, which every file system takes. Files opened without O_DIRECT need
+ * no alignment.
+ *
+ * Costs a few small reads of /proc, and one statx(2) for `path`.
+ *
+ * @param path - of an existing file or block device.
+ * @param engine - default: the engine that `'auto'` takes.
+ * @throws AioError `ENOENT`, `EACCES`, … for a path that cannot be looked at, `ERR_AIO_NOT_SUPPORTED`; TypeError
+ * `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`.
+ */
+export function getLimits(path?: string, engine: EngineName | 'auto' = 'auto'): Limits {
+  if (path !== undefined && typeof path !== 'string') throw invalidArgType('path', 'of type string', path);
+  const most = maxOutstanding(engine);
+  if (path === undefined) {
+    const page = loadNative().native?.pageSize ?? 4096;
+    return { maxOutstanding: most, bufferAlignment: page, offsetAlignment: page };
+  }
+  const { buffer, offset } = alignmentOf(path);
+  return { maxOutstanding: most, bufferAlignment: buffer, offsetAlignment: offset };
+}

@@ -1,0 +1,88 @@
+/**
+ * The only importer of the native shim (`native/shim.c`). Each function is one system call or one thing that
+ * JavaScript cannot do; each returns what the kernel returned, 0 or more, or the negative errno. Addresses, kernel
+ * contexts and ports are plain numbers. Nothing here checks its arguments.
+ */
+import { createRequire } from 'node:module';
+
+/** What a port tells TypeScript: completions or a wake-up may be there; the port is closed and its memory free. */
+export const PORT_READY = 0;
+export const PORT_CLOSED = 1;
+
+export interface Native {
+  /** The size of a memory page, in bytes. */
+  readonly pageSize: number;
+  /** io_setup(2): a context for at least `count` requests; the context or -EAGAIN, -EINVAL, -ENOMEM, -ENOSYS. */
+  ioSetup(count: number): number;
+  /** io_submit(2): `count` pointers to iocbs at address `pointers`. May block where the file system does. */
+  ioSubmit(context: number, count: number, pointers: number): number;
+  /** io_getevents(2): blocks until `min` events are there or `timeoutUs` microseconds passed. 0 does not block. */
+  ioGetevents(context: number, min: number, count: number, events: number, timeoutUs: number): number;
+  /** io_cancel(2): address of the iocb, address for one io_event. */
+  ioCancel(context: number, iocb: number, event: number): number;
+  /** io_destroy(2), on this thread: for a context that nothing was submitted to. Others are destroyed by their port. */
+  ioDestroy(context: number): number;
+  /** eventfd(2), close-on-exec and non-blocking. */
+  eventfd(): number;
+  /** close(2). */
+  closeFd(fd: number): number;
+  /** Reads an eventfd's count away; -EAGAIN where there was none. */
+  drain(fd: number): number;
+  /** statx(2) with a NUL-terminated path, into 256 bytes. */
+  statx(fd: number, path: Uint8Array, flags: number, mask: number, into: Uint8Array): number;
+  /** The address of a view's first byte. Stable until the view's ArrayBuffer is detached. */
+  address(view: Uint8Array): number;
+  /**
+   * Zeroed memory of the given alignment (a power of two, at least 8) as an ArrayBuffer. An int32 at byte `pinsOffset`
+   * counts transfers in flight: while it is above 0 the memory outlives the ArrayBuffer.
+   */
+  alloc(bytes: number, alignment: number, pinsOffset: number): ArrayBuffer | number;
+  /** Takes one from the count at this address; for memory whose ArrayBuffer is gone. */
+  unpin(pinsAddress: number): void;
+  /** Adds one wake-up to the cell and signals its eventfd, unless the cell is closed. From any thread. */
+  wake(cell: Int32Array): number;
+  /**
+   * Ties a kernel context to the event loop: polls `eventFd`, and owns context, eventFd and the cell's descriptor from
+   * then on. When the thread ends, it destroys them before any memory is freed.
+   */
+  portOpen(context: number, eventFd: number, cell: Int32Array): number;
+  /** Calls the dispatcher whenever the eventfd was signalled, and keeps the event loop alive, until disarmed. */
+  portArm(port: number): number;
+  portDisarm(port: number): number;
+  /** Closes it all on a pool thread (io_destroy takes about 30 ms); ends with PORT_CLOSED. */
+  portClose(port: number): number;
+  /** The one function that native code calls. */
+  setDispatcher(dispatcher: (port: number, event: number) => void): number;
+}
+
+interface Loaded {
+  readonly native?: Native;
+  readonly why?: string;
+}
+
+const SHIM = '../native/build/Release/fileaio.node';
+
+function load(): Loaded {
+  if (process.platform !== 'linux') {
+    return { why: `kernel AIO and io_uring exist on Linux only, and this is ${process.platform}` };
+  }
+  try {
+    return { native: createRequire(import.meta.url)(SHIM) as Native };
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    return {
+      why:
+        code === 'MODULE_NOT_FOUND'
+          ? 'the native shim is not built; with a C compiler, make and Python 3 installed, run: npm run build:native'
+          : `the native shim could not be loaded: ${error instanceof Error ? error.message : String(error)}`,
+    };
+  }
+}
+
+let loaded: Loaded | undefined;
+
+/** The shim, or why there is none. Loaded on first use, once per thread. */
+export function loadNative(): Loaded {
+  loaded ??= load();
+  return loaded;
+}

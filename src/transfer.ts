@@ -1,0 +1,282 @@
+/**
+ * What a request is inside: the fields that contexts change and engines read. One object per request for its whole
+ * life, every field always there and always of one type, so that preparing and completing allocate nothing.
+ */
+import { locate, located, Memory } from './buffer.ts';
+import { invalidArgType } from './errors.ts';
+import type { AioRequest } from './request.ts';
+
+export const READ = 0;
+export const WRITE = 1;
+export const FSYNC = 2;
+export const FDATASYNC = 3;
+export type Operation = typeof READ | typeof WRITE | typeof FSYNC | typeof FDATASYNC;
+
+export const COMPLETED = 0;
+export const PREPARED = 1;
+export const SUBMITTED = 2;
+export const DISPOSED = 3;
+
+/**
+ * Segments of one system call: IOV_MAX, see readv(2). A vectored request with more goes down in groups, one after the
+ * other.
+ */
+const GROUP = 1024;
+
+/** A bounce buffer above this is dropped after its transfer instead of being kept for the request's next. */
+const BOUNCE_KEPT = 1024 * 1024;
+
+const NO_MEMORY = new Memory(new ArrayBuffer(0));
+const NO_BYTES = new Uint8Array(0);
+
+/** What cancels a submitted transfer: the context that it was submitted to. */
+export interface Canceler {
+  cancel(transfer: Transfer): boolean;
+}
+
+/** One buffer of a transfer. */
+export class Segment {
+  view: ArrayBufferView = NO_BYTES;
+  memory: Memory = NO_MEMORY;
+  /** Of the view in its ArrayBuffer. */
+  offset = 0;
+  length = 0;
+  /** Where the kernel transfers to or from, as two signed halves, which V8 keeps without allocating. */
+  addressLow = 0;
+  addressHigh = 0;
+  /** Of the bytes in the bounce buffer, or -1 when the transfer is in place. */
+  bounceOffset = -1;
+
+  set(name: string, view: ArrayBufferView): void {
+    // Offset and length of a view never change (resizable memory is refused); it can only lose its memory.
+    if (view !== this.view || this.memory.detached) {
+      locate(name, view);
+      this.view = view;
+      this.memory = located.memory;
+      this.offset = located.offset;
+      this.length = located.length;
+    }
+    this.address = this.memory.address + this.offset;
+    this.bounceOffset = -1;
+  }
+
+  get address(): number {
+    return this.addressHigh * 2 ** 32 + (this.addressLow >>> 0);
+  }
+
+  set address(value: number) {
+    this.addressLow = value | 0;
+    this.addressHigh = Math.floor(value / 2 ** 32) | 0;
+  }
+
+  copyFromBounce(bounce: Memory, bytes: number): void {
+    const from = new Uint8Array(bounce.store, this.bounceOffset, bytes);
+    new Uint8Array(this.memory.store, this.offset, bytes).set(from);
+  }
+
+  clear(): void {
+    this.view = NO_BYTES;
+    this.memory = NO_MEMORY;
+    this.offset = this.length = 0;
+  }
+}
+
+export class Transfer {
+  readonly request: AioRequest<unknown>;
+  state: typeof COMPLETED | typeof PREPARED | typeof SUBMITTED | typeof DISPOSED = COMPLETED;
+  /** The submit call that saw it last: tells a request that stands twice in one array. */
+  batch = 0;
+
+  operation: Operation = READ;
+  vectored = false;
+  fd = 0;
+  /** 64 bits as two signed halves. */
+  positionLow = 0;
+  positionHigh = 0;
+
+  /** The first `count` of these are this transfer's; the others wait to be used again. */
+  readonly segments: [Segment, ...Segment[]] = [new Segment()];
+  count = 0;
+  /** Of all segments together, in bytes. */
+  length = 0;
+  /** The group of segments that the kernel has now, its bytes, and the bytes of the groups before it. */
+  from = 0;
+  to = 0;
+  groupLength = 0;
+  moved = 0;
+
+  #bounce = NO_MEMORY;
+  #bounced = false;
+
+  slot = -1;
+  /** Where an engine put this transfer's segments, for the system call under way. */
+  iovecIndex = 0;
+  context: Canceler | undefined = undefined;
+  cancelAsked = false;
+
+  /** As the kernel gave it: bytes, or the negative errno. */
+  result = 0;
+  status = 'OK';
+  /** What explains the status to people, where the code alone does not. */
+  detail = '';
+
+  constructor(request: AioRequest<unknown>) {
+    this.request = request;
+  }
+
+  /** Takes the arguments of a read or write of one buffer. Changes nothing that counts when it throws. */
+  setSingle(operation: Operation, view: ArrayBufferView): void {
+    const segment = this.segments[0];
+    segment.set('buffer', view);
+    this.operation = operation;
+    this.vectored = false;
+    this.count = 1;
+    this.length = this.groupLength = segment.length;
+    this.#begin();
+    if (operation === READ && !segment.memory.inPlace) this.#setBounce();
+  }
+
+  /** The segments of an array of views. Reading the array may run the program's code. */
+  static segmentsOf(views: readonly ArrayBufferView[]): Segment[] {
+    if (!Array.isArray(views)) throw invalidArgType('buffers', 'an array of Buffers, TypedArrays or DataViews', views);
+    const segments: Segment[] = [];
+    for (const view of views) {
+      const segment = new Segment();
+      segment.set(`buffers[${segments.length}]`, view);
+      segments.push(segment);
+    }
+    return segments;
+  }
+
+  /** Takes the arguments of a vectored read or write. */
+  setVector(operation: Operation, segments: readonly Segment[]): void {
+    let inPlace = true;
+    this.operation = operation;
+    this.vectored = true;
+    this.count = segments.length;
+    this.length = 0;
+    for (const [index, segment] of segments.entries()) {
+      this.segments[index] = segment;
+      this.length += segment.length;
+      inPlace &&= segment.memory.inPlace;
+    }
+    this.#begin();
+    this.nextGroup();
+    if (operation === READ && !inPlace) this.#setBounce();
+  }
+
+  setFlush(operation: Operation): void {
+    this.operation = operation;
+    this.vectored = false;
+    this.count = this.length = this.groupLength = 0;
+    this.#begin();
+  }
+
+  #begin(): void {
+    this.from = this.to = this.moved = 0;
+    this.#bounced = false;
+    const kept = Math.max(1, this.count);
+    if (this.segments.length > kept) this.segments.length = kept;
+  }
+
+  setPosition(position: number): void {
+    this.positionLow = position | 0;
+    this.positionHigh = Math.floor(position / 2 ** 32);
+  }
+
+  setBigPosition(position: bigint): void {
+    this.positionLow = Number(BigInt.asIntN(32, position));
+    this.positionHigh = Number(position >> 32n);
+  }
+
+  get position(): bigint {
+    return (BigInt(this.positionHigh) << 32n) | BigInt(this.positionLow >>> 0);
+  }
+
+  /** Moves on to the segments that the next system call takes. */
+  nextGroup(): void {
+    if (this.from < this.to) {
+      this.setBigPosition(this.position + BigInt(this.groupLength));
+      this.moved += this.groupLength;
+    }
+    this.from = this.to;
+    this.to = Math.min(this.count, this.from + GROUP);
+    this.groupLength = 0;
+    for (let index = this.from; index < this.to; index++) this.groupLength += this.segments[index]?.length ?? 0;
+  }
+
+  /** After a whole group was transferred: is there another? */
+  get hasMore(): boolean {
+    return this.vectored && this.to < this.count;
+  }
+
+  /**
+   * Reads into memory that JavaScript could take away go to memory that it never sees. Addresses keep their remainder, so
+   * that direct I/O finds misaligned what is misaligned, and nothing else.
+   */
+  #setBounce(): void {
+    let room = 0;
+    for (let index = 0; index < this.count; index++) {
+      const segment = this.segments[index];
+      if (segment !== undefined && !segment.memory.inPlace) room += segment.length + 2 * congruence(segment.length);
+    }
+    if (this.#bounce.store.byteLength < room) this.#bounce = new Memory(new ArrayBuffer(room));
+    let offset = 0;
+    for (let index = 0; index < this.count; index++) {
+      const segment = this.segments[index];
+      if (segment === undefined || segment.memory.inPlace) continue;
+      const modulus = congruence(segment.length);
+      const remainder = segment.address % modulus;
+      offset += (remainder - ((this.#bounce.address + offset) % modulus) + modulus) % modulus;
+      segment.bounceOffset = offset;
+      segment.address = this.#bounce.address + offset;
+      offset += segment.length;
+    }
+    this.#bounced = true;
+  }
+
+  /** Some of its memory belongs to somebody else now. */
+  get detached(): boolean {
+    for (let index = 0; index < this.count; index++) {
+      const segment = this.segments[index];
+      if (segment?.memory.detached === true && segment.length > 0) return true;
+    }
+    return false;
+  }
+
+  /** The kernel is about to have the memory. Undone by {@link unpin}. */
+  pin(): void {
+    for (let index = 0; index < this.count; index++) this.segments[index]?.memory.pin();
+  }
+
+  unpin(): void {
+    for (let index = 0; index < this.count; index++) this.segments[index]?.memory.unpin();
+  }
+
+  /** Brings `bytes` that were read through a bounce buffer to where they were wanted. */
+  deliver(bytes: number): void {
+    if (!this.#bounced) return;
+    let left = bytes;
+    for (let index = 0; index < this.count && left > 0; index++) {
+      const segment = this.segments[index];
+      if (segment === undefined) break;
+      const part = Math.min(left, segment.length);
+      if (segment.bounceOffset >= 0) segment.copyFromBounce(this.#bounce, part);
+      left -= part;
+    }
+    if (this.#bounce.store.byteLength > BOUNCE_KEPT) this.#bounce = NO_MEMORY;
+    this.#bounced = false;
+  }
+
+  /** Drops every reference to memory. */
+  clear(): void {
+    this.segments[0].clear();
+    this.segments.length = 1;
+    this.count = this.length = 0;
+    this.#bounce = NO_MEMORY;
+  }
+}
+
+function congruence(length: number): number {
+  return length >= 512 ? 4096 : 64;
+}

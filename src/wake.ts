@@ -1,0 +1,84 @@
+/**
+ * Waking a context from any thread. The state is one cell of shared memory, so that a waker can be posted to other
+ * threads and stays safe when the context, or the whole thread that owned it, is gone.
+ *
+ * The cell holds four int32: `[users * 2 + closed, wake-ups not yet consumed, eventfd, magic]`. `native/shim.c` changes the
+ * first from both sides: a waker counts itself in while it uses the descriptor, and closing waits for that, so the
+ * number is never written to after the kernel could have given it to another file.
+ */
+import { invalidArgType } from './errors.ts';
+import { loadNative } from './native.ts';
+
+const WAKES = 1;
+const FD = 2;
+const MAGIC = 3;
+const MAGIC_VALUE = 0x61696f77;
+
+/**
+ * Ends a wait of the context that it belongs to, from any thread: `context.waker`, posted to a worker, given to
+ * {@link wake}. It can be cloned (`postMessage`, `workerData`) within one process. Its content is private.
+ */
+export interface Waker {
+  readonly cell: Int32Array;
+}
+
+function isWaker(value: unknown): value is Waker {
+  if (typeof value !== 'object' || value === null || !('cell' in value)) return false;
+  const { cell } = value;
+  return (
+    cell instanceof Int32Array &&
+    cell.buffer instanceof SharedArrayBuffer &&
+    cell.length === MAGIC + 1 &&
+    cell[MAGIC] === MAGIC_VALUE
+  );
+}
+
+/** The owner's side of a waker. */
+export class WakeCell {
+  readonly cell = new Int32Array(new SharedArrayBuffer(16));
+  readonly waker: Waker = { cell: this.cell };
+
+  constructor(fd: number) {
+    this.cell[FD] = fd;
+    this.cell[MAGIC] = MAGIC_VALUE;
+  }
+
+  /** The descriptor that becomes readable when another thread wakes. */
+  get fd(): number {
+    return this.cell[FD] ?? -1;
+  }
+
+  /** Adds a wake-up from the owner's own thread, which cannot be blocked now: nothing has to be signalled. */
+  add(): void {
+    Atomics.add(this.cell, WAKES, 1);
+  }
+
+  /** Consumes one wake-up, if there is one. Only the owner takes, so what was seen is still there. */
+  take(): boolean {
+    if (Atomics.load(this.cell, WAKES) === 0) return false;
+    Atomics.sub(this.cell, WAKES, 1);
+    return true;
+  }
+}
+
+/**
+ * Ends exactly one wait of the context that `waker` came from: the one under way, or, if none is, the next one. Each
+ * call counts: n calls end n waits. Works from every thread of the process, also while the owner is blocked in
+ * `waitSync`. After the context was closed, or its thread has ended, it does nothing.
+ *
+ * Costs one write to an eventfd(2).
+ *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`: not a waker.
+ *
+ * @example
+ * ```ts
+ * // worker.ts
+ * import { workerData } from 'node:worker_threads';
+ * import { wake } from 'fileaio';
+ * wake(workerData.waker); // new Worker('worker.ts', { workerData: { waker: context.waker } })
+ * ```
+ */
+export function wake(waker: Waker): void {
+  if (!isWaker(waker)) throw invalidArgType('waker', "an AioContext's waker", waker);
+  loadNative().native?.wake(waker.cell);
+}
