@@ -1,0 +1,23 @@
+/** Starts workers that have requests in flight, 50 one after the other, and terminates each at another moment. */
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
+import { AioContext } from '../../src/index.ts';
+import { anonymousFile, engine } from './common.ts';
+
+const fd = anonymousFile(64 * 65536);
+const used = () => Number(readFileSync('/proc/sys/fs/aio-nr', 'utf8'));
+const before = used();
+for (let round = 0; round < 50; round++) {
+  const worker = new Worker(new URL('./doomed-worker.mjs', import.meta.url), {
+    workerData: { how: process.argv[3], engine, fd },
+    execArgv: [],
+  });
+  await once(worker, 'message');
+  for (let turn = 0; turn < round % 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+  const code = await worker.terminate();
+  if (code !== 1) throw new Error(`the worker ended with ${code}`);
+}
+// Other processes may have come and gone, but 50 × 8 contexts cannot have stayed.
+if (used() - before > 50 * 8 * 8) throw new Error(`kernel contexts are left: ${before} before, ${used()} after`);
+await new AioContext({ maxRequests: 1, engine }).close();
