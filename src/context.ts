@@ -466,10 +466,8 @@ export class AioContext {
 
   /** Until a completion, a wake-up or the deadline, whichever is first. Calls `#ready` then. */
   #sleep(waiter: Waiter): void {
-    if (!waiter.armed) {
-      waiter.armed = true;
-      this.#engine.arm();
-    }
+    waiter.armed = true;
+    this.#engine.arm();
     if (waiter.deadline !== Infinity && waiter.timer === undefined) {
       const left = Math.ceil(waiter.deadline - performance.now());
       waiter.timer = setTimeout(

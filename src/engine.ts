@@ -56,7 +56,10 @@ export interface Engine {
    */
   block(timeoutMs: number): void;
 
-  /** From here on call `host.ready` whenever there may be something to reap, and keep the event loop alive. */
+  /**
+   * From here on call `host.ready` whenever there may be something to reap, and keep the event loop alive. Called anew before each
+   * sleep, so that what fired in between can be armed again.
+   */
   arm(): void;
 
   /** Ends what `arm` began. */

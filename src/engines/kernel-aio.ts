@@ -319,20 +319,15 @@ class KernelAio implements Engine {
   }
 
   arm(): void {
-    armed.set(this.#port, this);
-    const errno = this.#native.portArm(this.#port);
-    if (errno < 0) {
-      armed.delete(this.#port);
-      throw systemError(errno, 'epoll_ctl', 'watching for completions');
+    if (!armed.has(this.#port)) {
+      const errno = this.#native.portArm(this.#port);
+      if (errno < 0) throw systemError(errno, 'epoll_ctl', 'watching for completions');
+      armed.set(this.#port, this);
     }
-    this.#watchWake();
-  }
-
-  #watchWake(): void {
-    this.#retry = undefined;
-    if (this.#armWake()) return;
+    if (this.#armWake() || this.#retry !== undefined) return;
+    // The kernel has no room for the poll just now: look again soon.
     this.#retry = setTimeout(() => {
-      this.#watchWake();
+      this.#retry = undefined;
       this.host.ready();
     }, UNARMED_SLICE_MS);
   }
