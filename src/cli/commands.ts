@@ -1,0 +1,64 @@
+/** The subcommands by name, and the one place where an error becomes a line and an exit code. */
+import { bench } from './bench.ts';
+import { info } from './info.ts';
+import { print } from './output.ts';
+import { CliError, codeOf, EXIT_IO, EXIT_OK, oneLine, quote, reasonOf, usageError } from './usage.ts';
+import { version } from './version.ts';
+
+/** A subcommand: takes the arguments after its name, answers with the exit code. */
+type Command = (args: string[]) => Promise<number>;
+
+const commands: Readonly<Record<string, Command>> = { bench, info };
+
+const HELP = `fileaio: real asynchronous file I/O for Node.js over Linux kernel AIO
+
+Usage: fileaio bench [FILE] [options]   measure every engine beside node:fs/promises
+       fileaio info [FILE] [--json]     what this machine has, and what direct I/O on FILE needs
+       fileaio --help | --version
+
+'fileaio COMMAND --help' has the options of a command.
+`;
+
+async function dispatch(name: string | undefined, args: string[]): Promise<number> {
+  switch (name) {
+    case undefined:
+      throw usageError(`a command is missing: ${Object.keys(commands).join(' or ')}. See fileaio --help`);
+    case '--help':
+    case '-h':
+      await print(HELP);
+      return EXIT_OK;
+    case '--version':
+      await print(`${version()}\n`);
+      return EXIT_OK;
+  }
+  if (!Object.hasOwn(commands, name)) {
+    const kind = name.startsWith('-') ? 'option' : 'command';
+    throw usageError(
+      `unknown ${kind} ${quote(name)}: there is ${Object.keys(commands).join(' and ')}. See fileaio --help`,
+    );
+  }
+  return (await commands[name]?.(args)) ?? EXIT_OK;
+}
+
+function complain(prefix: string, error: unknown): number {
+  // An empty message is an end that needs no words: the reader of standard output went away.
+  const isOurs = error instanceof CliError;
+  const message = isOurs || codeOf(error) !== undefined ? reasonOf(error) : `internal error: ${reasonOf(error)}`;
+  if (message !== '') process.stderr.write(`${prefix}: ${oneLine(message)}\n`);
+  return isOurs ? error.exitCode : EXIT_IO;
+}
+
+/** Runs the command line `args`; returns the exit code. Never rejects. */
+export async function run(args: string[]): Promise<number> {
+  const [name, ...rest] = args;
+  const prefix = name !== undefined && Object.hasOwn(commands, name) ? `fileaio ${name}` : 'fileaio';
+  process.on('uncaughtException', (error) => process.exit(complain(prefix, error)));
+  // What cannot be told to anybody is no reason to die of it; print() reports failures of standard output itself.
+  process.stderr.on('error', () => {});
+  process.stdout.on('error', () => {});
+  try {
+    return await dispatch(name, rest);
+  } catch (error) {
+    return complain(prefix, error);
+  }
+}
