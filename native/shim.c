@@ -6,7 +6,7 @@
  * trusted: src/native.ts is the only caller and documents each function.
  *
  * The only state is what JavaScript cannot hold, because it must outlive it:
- *   - a port: one kernel context with its eventfds and libuv poll handle. When the environment goes
+ *   - a port: one kernel context or ring with its eventfds and libuv poll handle. When the environment goes
  *     (worker.terminate(), end of process) its contexts are destroyed first and all memory after.
  *   - a slab: memory the kernel may be writing to. It is freed when JavaScript has dropped it and no
  *     transfer in flight points into it, whichever comes last.
@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/aio_abi.h>
+#include <linux/io_uring.h>
 #include <node_api.h>
 #include <poll.h>
 #include <sched.h>
@@ -23,12 +24,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
-#define MAX_ARGS 6
+#define MAX_ARGS 8
 
 struct slab {
   struct slab *next; /* among the orphans */
@@ -52,12 +54,20 @@ struct env {
 
 enum port_event { PORT_READY = 0, PORT_CLOSED = 1 };
 
+/* An io_uring, where a port has one: its descriptor, and where in its mapping the counters are. */
+struct ring {
+  int fd; /* -1: none */
+  unsigned sq_head, cq_head, cq_tail;
+  size_t bytes;
+};
+
 struct port {
   uv_poll_t poll; /* on event_fd */
   uv_work_t work;
   struct env *env;
   struct port *prev, *next;
   aio_context_t ctx;
+  struct ring ring;
   int event_fd;
   atomic_int *cell; /* the wake cell, see wake() */
   int closing;      /* what is still to finish: the poll handle, io_destroy */
@@ -137,6 +147,75 @@ static napi_value io_cancel(napi_env env, napi_callback_info info) {
   arguments(env, info, argv, NULL);
   return kernel(env, syscall(SYS_io_cancel, (aio_context_t)integer(env, argv[0]), pointer(env, argv[1]),
                              pointer(env, argv[2])));
+}
+
+/* ---- io_uring: io_uring_setup(2), io_uring_enter(2), io_uring_register(2) -------------------- */
+
+static napi_value ring_setup(napi_env env, napi_callback_info info) {
+  napi_value argv[MAX_ARGS];
+  arguments(env, info, argv, NULL);
+  return kernel(env, syscall(SYS_io_uring_setup, (unsigned)integer(env, argv[0]), bytes_of(env, argv[1])));
+}
+
+static long enter(int fd, unsigned submit, unsigned complete, unsigned flags, int64_t timeout_us) {
+  struct __kernel_timespec timeout = {.tv_sec = timeout_us / 1000000, .tv_nsec = timeout_us % 1000000 * 1000};
+  struct io_uring_getevents_arg arg = {.ts = (uint64_t)(uintptr_t)&timeout};
+  if (timeout_us < 0) return syscall(SYS_io_uring_enter, fd, submit, complete, flags, NULL, 0);
+  return syscall(SYS_io_uring_enter, fd, submit, complete, flags | IORING_ENTER_EXT_ARG, &arg, sizeof arg);
+}
+
+/* Who the caller is to the kernel, as one number. */
+static int64_t credentials(void) {
+  return (int64_t)geteuid() << 20 ^ (int64_t)getegid();
+}
+
+static napi_value get_credentials(napi_env env, napi_callback_info info) {
+  (void)info;
+  return number(env, credentials());
+}
+
+/* ringEnter(fd, submit, complete, flags, timeoutUs, credentials) */
+static napi_value ring_enter(napi_env env, napi_callback_info info) {
+  napi_value argv[MAX_ARGS];
+  arguments(env, info, argv, NULL);
+  unsigned submit = (unsigned)integer(env, argv[1]);
+  if (submit > 0 && credentials() != integer(env, argv[5])) return number(env, -EOWNERDEAD);
+  return kernel(env, enter((int)integer(env, argv[0]), submit, (unsigned)integer(env, argv[2]),
+                           (unsigned)integer(env, argv[3]), integer(env, argv[4])));
+}
+
+static napi_value ring_register(napi_env env, napi_callback_info info) {
+  napi_value argv[MAX_ARGS];
+  arguments(env, info, argv, NULL);
+  return kernel(env, syscall(SYS_io_uring_register, (int)integer(env, argv[0]), (unsigned)integer(env, argv[1]),
+                             bytes_of(env, argv[2]), (unsigned)integer(env, argv[3])));
+}
+
+static void unmap(napi_env env, void *data, void *bytes) {
+  (void)env;
+  munmap(data, (size_t)(uintptr_t)bytes);
+}
+
+/* map(fd, offset, bytes) => ArrayBuffer | -errno: memory that is shared with the kernel */
+static napi_value map(napi_env env, napi_callback_info info) {
+  napi_value argv[MAX_ARGS], buffer;
+  arguments(env, info, argv, NULL);
+  size_t bytes = (size_t)integer(env, argv[2]);
+  void *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, (int)integer(env, argv[0]),
+                    (off_t)integer(env, argv[1]));
+  if (data == MAP_FAILED) return number(env, -errno);
+  if (napi_create_external_arraybuffer(env, data, bytes, unmap, (void *)(uintptr_t)bytes, &buffer) != napi_ok) {
+    munmap(data, bytes);
+    return number(env, -EOPNOTSUPP);
+  }
+  return buffer;
+}
+
+/* Takes an ArrayBuffer's memory away from it now; what map() mapped is unmapped with it. */
+static napi_value detach(napi_env env, napi_callback_info info) {
+  napi_value argv[MAX_ARGS];
+  arguments(env, info, argv, NULL);
+  return number(env, napi_detach_arraybuffer(env, argv[0]) == napi_ok ? 0 : -EINVAL);
 }
 
 /* ---- descriptors ---------------------------------------------------------------------------- */
@@ -331,7 +410,33 @@ static void port_poll_closed(uv_handle_t *handle) {
 /* On a pool thread: io_destroy waits for everything in flight and for an RCU grace period, about 30 ms. */
 static void port_destroy(uv_work_t *work) {
   struct port *port = work->data;
-  syscall(SYS_io_destroy, port->ctx);
+  if (port->ring.fd >= 0) close(port->ring.fd);
+  else syscall(SYS_io_destroy, port->ctx);
+}
+
+/*
+ * Closing a ring does not wait for what is in flight: the kernel cancels it later, and writes to memory until then. So at the
+ * end of a thread cancel what can be canceled and wait for the rest. Each entry that the kernel consumed
+ * gives one completion, so none is left when the two counters are equal. On the ring's own thread, which it may insist on
+ * (IORING_SETUP_SINGLE_ISSUER).
+ */
+static void ring_quiesce(const struct ring *ring) {
+  char *at = mmap(NULL, ring->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, IORING_OFF_SQ_RING);
+  if (at == MAP_FAILED) return;
+  atomic_uint *consumed = (atomic_uint *)(at + ring->sq_head);
+  atomic_uint *head = (atomic_uint *)(at + ring->cq_head);
+  atomic_uint *tail = (atomic_uint *)(at + ring->cq_tail);
+#ifdef IORING_ASYNC_CANCEL_ANY
+  struct io_uring_sync_cancel_reg all = {.fd = -1, .flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY};
+  syscall(SYS_io_uring_register, ring->fd, IORING_REGISTER_SYNC_CANCEL, &all, 1);
+#endif
+  for (;;) {
+    unsigned completed = atomic_load(tail);
+    atomic_store(head, completed); /* room for completions that overflowed */
+    if (atomic_load(consumed) == completed) break;
+    if (enter(ring->fd, 0, 1, IORING_ENTER_GETEVENTS, 100000) < 0 && errno != ETIME && errno != EINTR) break;
+  }
+  munmap(at, ring->bytes);
 }
 
 static void port_destroyed(uv_work_t *work, int status) {
@@ -342,6 +447,7 @@ static void port_destroyed(uv_work_t *work, int status) {
 static void port_begin_close(struct port *port) {
   if (port->closing > 0) return;
   port->closing = 2;
+  if (port->env->leaving && port->ring.fd >= 0) ring_quiesce(&port->ring);
   retire(port->cell);
   uv_ref((uv_handle_t *)&port->poll);
   uv_close((uv_handle_t *)&port->poll, port_poll_closed);
@@ -351,7 +457,7 @@ static void port_begin_close(struct port *port) {
   }
 }
 
-/* portOpen(ctx, eventFd, cell) => port | -errno */
+/* portOpen(ctx, eventFd, cell, ringFd, sqHead, cqHead, cqTail, ringBytes) => port | -errno */
 static napi_value port_open(napi_env env, napi_callback_info info) {
   napi_value argv[MAX_ARGS];
   struct env *state;
@@ -362,6 +468,11 @@ static napi_value port_open(napi_env env, napi_callback_info info) {
   port->ctx = (aio_context_t)integer(env, argv[0]);
   port->event_fd = (int)integer(env, argv[1]);
   port->cell = bytes_of(env, argv[2]);
+  port->ring = (struct ring){.fd = (int)integer(env, argv[3]),
+                             .sq_head = (unsigned)integer(env, argv[4]),
+                             .cq_head = (unsigned)integer(env, argv[5]),
+                             .cq_tail = (unsigned)integer(env, argv[6]),
+                             .bytes = (size_t)integer(env, argv[7])};
   int error = uv_poll_init(state->loop, &port->poll, port->event_fd);
   if (error != 0) {
     free(port);
@@ -445,6 +556,8 @@ NAPI_MODULE_INIT() {
       {"alloc", alloc},          {"unpin", unpin},                {"wake", wake},
       {"portOpen", port_open},   {"portArm", port_arm},           {"portDisarm", port_disarm},
       {"portClose", port_close}, {"setDispatcher", set_dispatcher}, {"ioDestroy", io_destroy},
+      {"ringSetup", ring_setup}, {"ringEnter", ring_enter},       {"ringRegister", ring_register},
+      {"map", map},              {"detach", detach},              {"credentials", get_credentials},
   };
   bool ok = napi_get_uv_event_loop(env, &state->loop) == napi_ok &&
             napi_create_string_utf8(env, "fileaio", NAPI_AUTO_LENGTH, &name) == napi_ok &&

@@ -2,7 +2,7 @@
  * What direct I/O on a file needs, from whoever knows it: statx(2) with STATX_DIOALIGN since Linux 6.1 (where the file
  * system answers), before that the logical block size of the device, else 512.
  */
-import { constants, readFileSync } from 'node:fs';
+import { constants, fstatSync, readFileSync, statSync } from 'node:fs';
 import * as abi from './abi/statx.ts';
 import { systemError } from './errors.ts';
 import { loadNative } from './native.ts';
@@ -32,7 +32,7 @@ function readNumber(path: string): number | undefined {
 /** `file` is a path, or the number of an open descriptor. */
 export function alignmentOf(file: string | number): Alignment {
   const { native } = loadNative();
-  if (native === undefined) return { buffer: FALLBACK, offset: FALLBACK, source: 'default' };
+  if (native === undefined) return guess(file);
   const into = new Uint8Array(abi.STATX_SIZE);
   const byPath = typeof file === 'string';
   const errno = native.statx(
@@ -42,8 +42,7 @@ export function alignmentOf(file: string | number): Alignment {
     abi.STATX_BASIC_STATS | abi.STATX_DIOALIGN,
     into,
   );
-  if (errno < 0)
-    throw systemError(errno, 'statx', `asking what direct I/O on ${byPath ? `'${file}'` : `descriptor ${file}`} needs`);
+  if (errno < 0) throw statError(errno, 'statx', file);
   const stat = new DataView(into.buffer);
   const buffer = stat.getUint32(abi.STX_DIO_MEM_ALIGN, true);
   const offset = stat.getUint32(abi.STX_DIO_OFFSET_ALIGN, true);
@@ -60,6 +59,24 @@ export function alignmentOf(file: string | number): Alignment {
     if (block !== undefined) return { buffer: block, offset: block, source: `${queue}/logical_block_size` };
   }
   return { buffer: FALLBACK, offset: FALLBACK, source: 'default (neither the file system nor a block device says)' };
+}
+
+/** Without the shim nobody can be asked but whether there is such a file. */
+function guess(file: string | number): Alignment {
+  try {
+    if (typeof file === 'string') statSync(file);
+    else fstatSync(file);
+  } catch (error) {
+    const errno = error instanceof Error && 'errno' in error ? error.errno : undefined;
+    if (typeof errno !== 'number') throw error;
+    throw statError(errno, 'stat', file);
+  }
+  return { buffer: FALLBACK, offset: FALLBACK, source: 'default (only the native shim can ask the file system)' };
+}
+
+function statError(errno: number, syscall: string, file: string | number): Error {
+  const which = typeof file === 'string' ? `'${file}'` : `descriptor ${file}`;
+  return systemError(errno, syscall, `asking what direct I/O on ${which} needs`);
 }
 
 /** Whether this descriptor is open with O_DIRECT. Reads /proc: for error messages, not for the hot path. */

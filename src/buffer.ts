@@ -12,6 +12,7 @@ import { types } from 'node:util';
 import {
   AioError,
   checkInteger,
+  ENOMEM,
   EOPNOTSUPP,
   invalidArgType,
   invalidArgValue,
@@ -49,34 +50,43 @@ export class Memory {
   /** The kernel may write here directly: JavaScript cannot take these bytes away while it does. */
   readonly inPlace: boolean;
   readonly #size: number;
-  readonly #shared: boolean;
+  /** A view whose length falls to 0 when the memory is taken away: faster to ask than the ArrayBuffer itself. */
+  readonly #probe: Uint8Array | Int32Array;
   readonly #pins: Int32Array | undefined;
   readonly #pinsAddress: number;
 
   constructor(store: ArrayBufferLike, pinsOffset = -1) {
     this.store = store;
-    this.#shared = types.isSharedArrayBuffer(store);
-    this.#size = this.#shared ? sharedSize(store) : unsharedSize(store);
+    const shared = types.isSharedArrayBuffer(store);
+    this.#size = shared ? sharedSize(store) : unsharedSize(store);
     this.address = this.#size === 0 ? 0 : (loadNative().native?.address(new Uint8Array(store)) ?? 0);
-    this.inPlace = this.#shared || pinsOffset >= 0 || this.#size === 0;
+    this.inPlace = shared || pinsOffset >= 0 || this.#size === 0;
     this.#pins = pinsOffset < 0 ? undefined : new Int32Array(store, pinsOffset, 1);
     this.#pinsAddress = this.address + pinsOffset;
+    this.#probe = this.#pins ?? (this.#size === 0 ? new Uint8Array(0) : new Uint8Array(store));
   }
 
   /** True once the bytes belong to somebody else. */
   get detached(): boolean {
-    return !this.#shared && this.#size > 0 && unsharedSize(this.store) === 0;
+    return this.#probe.length === 0 && this.#size > 0;
   }
 
   /** From here on the bytes outlive their ArrayBuffer. Each `pin` is undone by one `unpin`. */
   pin(): void {
-    if (this.#pins !== undefined && this.#pins.length > 0) this.#pins[0] = (this.#pins[0] ?? 0) + 1;
+    const pins = this.#pins;
+    if (pins !== undefined && pins.length > 0) pins[0] = (pins[0] ?? 0) + 1;
   }
 
-  unpin(): void {
-    if (this.#pins === undefined) return;
-    if (this.#pins.length > 0) this.#pins[0] = (this.#pins[0] ?? 0) - 1;
-    else loadNative().native?.unpin(this.#pinsAddress);
+  /** True if the bytes belong to somebody else by now. */
+  unpin(): boolean {
+    const pins = this.#pins;
+    if (pins === undefined) return this.detached;
+    if (pins.length > 0) {
+      pins[0] = (pins[0] ?? 0) - 1;
+      return false;
+    }
+    loadNative().native?.unpin(this.#pinsAddress);
+    return true;
   }
 }
 
@@ -150,24 +160,36 @@ function isDetached(store: ArrayBufferLike): boolean {
 /** Room for the count of transfers in flight, on a cache line of its own. */
 const PINS_ROOM = 64;
 
-function allocate(size: number, alignment: number): ArrayBuffer {
-  const { native, why } = loadNative();
-  if (native === undefined) {
-    throw new AioError('ERR_AIO_NOT_SUPPORTED', `Aligned memory is not to be had here: ${why ?? 'no native shim'}`);
-  }
+function allocate(size: number, alignment: number): Buffer {
+  const { native } = loadNative();
+  if (native === undefined) return ordinary(size, alignment);
   const pinsOffset = Math.ceil(size / PINS_ROOM) * PINS_ROOM;
   const store = native.alloc(pinsOffset + PINS_ROOM, Math.max(alignment, PINS_ROOM), pinsOffset);
   if (typeof store !== 'number') {
     memories.set(store, new Memory(store, pinsOffset));
-    return store;
+    return Buffer.from(store, 0, size);
   }
-  if (store === -EOPNOTSUPP) {
-    throw new AioError(
-      'ERR_AIO_NOT_SUPPORTED',
-      'Aligned memory is not to be had here: this runtime keeps JavaScript memory in a sandbox and takes none from outside',
-    );
-  }
+  // A runtime that keeps JavaScript memory in a sandbox takes none from outside.
+  if (store === -EOPNOTSUPP) return ordinary(size, alignment);
   throw systemError(store, 'posix_memalign', `allocating ${size} bytes aligned to ${alignment}`, 'Ask for less');
+}
+
+/** Before Node 26 it takes no alignment, and ignores one. */
+const unsafeSlow = Buffer.allocUnsafeSlow as (size: number, alignment?: number) => Buffer;
+
+/** What there is without memory of our own: aligned where the address is known or the runtime does it, and read through bounce buffers. */
+function ordinary(size: number, alignment: number): Buffer {
+  try {
+    if (unsafeSlow.length >= 2) return unsafeSlow(size, alignment).fill(0);
+    const { native } = loadNative();
+    if (native === undefined) return Buffer.from(new ArrayBuffer(size));
+    const store = new Uint8Array(new ArrayBuffer(size + alignment));
+    return Buffer.from(store.buffer, (alignment - (native.address(store) % alignment)) % alignment, size);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    // As the shim has it: what V8 says is "Array buffer allocation failed".
+    throw systemError(-ENOMEM, 'malloc', `allocating ${size} bytes aligned to ${alignment}`, 'Ask for less');
+  }
 }
 
 function checkAlignment(alignment: unknown): number {
@@ -188,10 +210,12 @@ function pageSize(): number {
  * The Buffer is a view of a slightly larger ArrayBuffer: what lies behind its end belongs to the library. On Node, the
  * ArrayBuffer cannot be transferred to another thread (posting it copies).
  *
+ * Without the native shim the memory is ordinary: reads into it pass through a bounce buffer, and the alignment is a best
+ * effort (Node 26 has it; before that, the address of JavaScript's memory cannot be known). Only direct I/O needs it.
+ *
  * @param size - in bytes, 0 … `buffer.constants.MAX_LENGTH`.
  * @param alignment - in bytes, a power of two up to 2^30; default: the page size, which suits every file system.
- * @throws RangeError `ERR_OUT_OF_RANGE`, TypeError `ERR_INVALID_ARG_TYPE`; AioError `ENOMEM`, `ERR_AIO_NOT_SUPPORTED` (no
- * native shim, or a runtime that takes no memory from outside).
+ * @throws RangeError `ERR_OUT_OF_RANGE`, TypeError `ERR_INVALID_ARG_TYPE`; AioError `ENOMEM`.
  *
  * Costs one posix_memalign(3) and zeroing. For many buffers of one size, {@link AlignedPool} is cheaper.
  *
@@ -202,9 +226,11 @@ function pageSize(): number {
  */
 export function allocBuffer(size: number, alignment?: number): Buffer {
   checkInteger('size', size, 0, constants.MAX_LENGTH - 2 * PINS_ROOM);
-  const store = allocate(size, alignment === undefined ? pageSize() : checkAlignment(alignment));
-  return Buffer.from(store, 0, size);
+  return allocate(size, alignment === undefined ? pageSize() : checkAlignment(alignment));
 }
+
+/** The memory of a pool, for contexts; `undefined` for anything that is none. */
+export let slabOf: (pool: unknown) => Memory | undefined;
 
 /** What an {@link AlignedPool} is made of. */
 export interface AlignedPoolOptions {
@@ -230,6 +256,7 @@ export interface AlignedPoolOptions {
  * ```
  */
 export class AlignedPool {
+  readonly #memory: Memory;
   /** Bytes of each buffer. */
   readonly size: number;
   /** How many buffers there are in all. */
@@ -255,12 +282,17 @@ export class AlignedPool {
         this.count,
       );
     }
-    const store = allocate(stride * this.count, alignment);
+    const slab = allocate(stride * this.count, alignment);
+    this.#memory = memoryOf(slab.buffer);
     for (let index = this.count - 1; index >= 0; index--) {
-      const buffer = Buffer.from(store, index * stride, this.size);
+      const buffer = slab.subarray(index * stride, index * stride + this.size);
       this.#free.push(buffer);
       this.#lent.set(buffer, false);
     }
+  }
+
+  static {
+    slabOf = (pool) => (typeof pool === 'object' && pool !== null && #memory in pool ? pool.#memory : undefined);
   }
 
   /** How many buffers can be acquired now. */

@@ -1,8 +1,9 @@
+import { type AlignedPool, slabOf } from './buffer.ts';
 import type { Engine, EngineHost, EngineName } from './engine.ts';
 import { openEngine } from './engines/select.ts';
 import { AioError, abortError, checkFd, checkInteger, EINVAL, invalidArgType, outOfRange } from './errors.ts';
 import { failure, misalignment, statusOf } from './outcome.ts';
-import { type AioRequest, transferOf } from './request.ts';
+import { AioRequest, transferOf } from './request.ts';
 import { type Canceler, COMPLETED, PREPARED, READ, SUBMITTED, type Transfer, WRITE } from './transfer.ts';
 import type { Waker } from './wake.ts';
 
@@ -15,6 +16,11 @@ export interface AioContextOptions {
    * environment variable `FILEAIO_ENGINE` names. One asked for by name is never replaced by another.
    */
   readonly engine?: EngineName | 'auto';
+  /**
+   * io_uring only: a kernel thread takes submissions by polling for them, so that submitting needs no system call; it burns a
+   * processor while it does. For programs that are alone on their machine and have measured it. Default `false`.
+   */
+  readonly sqpoll?: boolean;
   /** Whether a wait with nothing pending waits (for a wake-up) instead of failing with `ERR_AIO_NO_REQUEST`; default `false`. */
   readonly waitWithoutPendingRequests?: boolean;
 }
@@ -93,14 +99,11 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
  */
 const LOOP_TURN_MS = 4;
 
-/**
- * Contexts with requests pending, held here so that no collection can take a request, or the memory that the kernel
- * writes to, while the program holds neither.
- */
-const busy = new Set<AioContext>();
-
 /** Counts calls of submit on this thread: a transfer that has seen the present one stands in its array twice. */
 let batchNumber = 0;
+
+/** Takes the place of transfers in arrays that are kept for their room. */
+const NOBODY = transferOf(new AioRequest());
 
 /** Closes contexts that were dropped without `close`. They had nothing pending, or they would not be collected. */
 const abandoned = new FinalizationRegistry<() => void>((abandon) => abandon());
@@ -137,8 +140,16 @@ export class AioContext {
   #doneCount = 0;
   /** Vectored transfers whose next group of segments is due. */
   readonly #unfinished: Transfer[] = [];
-  /** The array given to submit, copied before anything is looked at. */
-  #batch: Transfer[] = [];
+  /**
+   * The first of the contexts with requests pending: held here so that no collection can take a request, or the memory that
+   * the kernel writes to, while the program holds neither. A list, because they come and go with every batch.
+   */
+  static #busy: AioContext | undefined = undefined;
+  #nextBusy: AioContext | undefined = undefined;
+  #previousBusy: AioContext | undefined = undefined;
+
+  /** The array given to submit, copied before anything is looked at. Kept from call to call. */
+  #batch: (Transfer | undefined)[] = [];
   readonly #canceler: Canceler = { cancel: (transfer) => this.#cancel(transfer) };
 
   #pending = 0;
@@ -168,7 +179,8 @@ export class AioContext {
    */
   constructor(options: AioContextOptions) {
     if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options);
-    const { maxRequests, engine = 'auto', waitWithoutPendingRequests = false } = options;
+    const { maxRequests, engine = 'auto', waitWithoutPendingRequests = false, sqpoll = false } = options;
+    if (typeof sqpoll !== 'boolean') throw invalidArgType('options.sqpoll', 'of type boolean', sqpoll);
     if (typeof waitWithoutPendingRequests !== 'boolean') {
       throw invalidArgType('options.waitWithoutPendingRequests', 'of type boolean', waitWithoutPendingRequests);
     }
@@ -177,7 +189,7 @@ export class AioContext {
       complete: (slot, result) => this.#complete(slot, result),
       ready: () => this.#ready(),
     };
-    this.#engine = openEngine(engine, host, maxRequests);
+    this.#engine = openEngine(engine, host, maxRequests, { sqpoll });
     this.waker = this.#engine.cell.waker;
     abandoned.register(this, this.#engine.abandon, this);
     this.maxRequests = maxRequests;
@@ -232,33 +244,34 @@ export class AioContext {
   submit(requests: readonly AioRequest[]): void {
     this.#checkOpen('submit');
     if (!Array.isArray(requests)) throw invalidArgType('requests', 'an array of AioRequest', requests);
-    const batch = this.#take(requests);
-    checkBatch(batch);
-    const count = batch.length;
+    const count = requests.length;
+    const batch = this.#take(requests, count);
+    checkBatch(batch, count);
     const room = Math.min(count, this.maxRequests - this.#pending);
     const taken = this.#send(batch, room);
-    batch.length = 0;
+    // Emptying it would free its room, and the next call would have to grow it anew.
+    for (let index = 0; index < count; index++) batch[index] = NOBODY;
     this.#batch = batch;
     if (taken > 0) this.#submitCalls++;
     if (taken < count) throw noRoom(taken, count, this.#pending, taken < room, this.maxRequests);
   }
 
   /** Copies the array before anything is decided: reading it may run the program's code, which may come back here. */
-  #take(requests: readonly AioRequest[]): Transfer[] {
+  #take(requests: readonly AioRequest[], count: number): (Transfer | undefined)[] {
     const batch = this.#batch;
     this.#batch = [];
-    for (let index = 0; index < requests.length; index++) {
+    for (let index = 0; index < count; index++) {
       const request = requests[index];
       const transfer = transferOf(request);
       if (transfer === undefined) throw invalidArgType(`requests[${index}]`, 'an AioRequest', request);
-      batch.push(transfer);
+      batch[index] = transfer;
     }
     this.#checkOpen('submit');
     return batch;
   }
 
   /** Hands the first `count` to the engine; returns how many are submitted now. */
-  #send(batch: readonly Transfer[], count: number): number {
+  #send(batch: readonly (Transfer | undefined)[], count: number): number {
     // Counted before the system call, so that nobody sees a false "nothing pending".
     this.#hold(count);
     for (let index = 0; index < count; index++) {
@@ -271,29 +284,54 @@ export class AioContext {
       transfer.context = this.#canceler;
       transfer.pin();
     }
-    const taken = this.#engine.submit(batch, 0, count);
-    for (let index = count - 1; index >= taken; index--) {
+    let taken = 0;
+    try {
+      taken = this.#engine.submit(batch, 0, count);
+    } finally {
+      if (taken < count) this.#takeBack(batch, taken, count);
+    }
+    this.#submitted += taken;
+    this.#continue();
+    return taken;
+  }
+
+  /** What the engine did not take is prepared again. */
+  #takeBack(batch: readonly (Transfer | undefined)[], from: number, to: number): void {
+    for (let index = to - 1; index >= from; index--) {
       const transfer = batch[index];
       if (transfer === undefined) break;
       this.#vacate(transfer);
       transfer.state = PREPARED;
       transfer.unpin();
     }
-    this.#submitted += taken;
-    this.#drop(count - taken);
-    this.#continue();
-    return taken;
+    this.#drop(to - from);
   }
 
   #hold(count: number): void {
-    if (count > 0 && this.#pending === 0) busy.add(this);
+    if (count > 0 && this.#pending === 0) this.#enlist();
     this.#pending += count;
     if (this.#pending > this.#maxPending) this.#maxPending = this.#pending;
   }
 
   #drop(count: number): void {
     this.#pending -= count;
-    if (count > 0 && this.#pending === 0) busy.delete(this);
+    if (count > 0 && this.#pending === 0) this.#delist();
+  }
+
+  #enlist(): void {
+    const next = AioContext.#busy;
+    if (next !== undefined) next.#previousBusy = this;
+    this.#nextBusy = next;
+    AioContext.#busy = this;
+  }
+
+  #delist(): void {
+    const next = this.#nextBusy;
+    const previous = this.#previousBusy;
+    if (next !== undefined) next.#previousBusy = previous;
+    if (previous !== undefined) previous.#nextBusy = next;
+    else AioContext.#busy = next;
+    this.#nextBusy = this.#previousBusy = undefined;
   }
 
   #vacate(transfer: Transfer): void {
@@ -320,7 +358,8 @@ export class AioContext {
     transfer.result = transfer.moved > 0 ? transfer.moved + Math.max(result, 0) : result;
     // Now, while the descriptor still means what it meant.
     if (transfer.result === -EINVAL) transfer.detail = misalignment(transfer);
-    this.#done[(this.#doneHead + this.#doneCount) % this.maxRequests] = transfer.slot;
+    const tail = this.#doneHead + this.#doneCount;
+    this.#done[tail < this.maxRequests ? tail : tail - this.maxRequests] = transfer.slot;
     this.#doneCount++;
   }
 
@@ -362,9 +401,7 @@ export class AioContext {
     this.#vacate(transfer);
     transfer.state = COMPLETED;
     this.#completed++;
-    const detached = transfer.detached;
-    transfer.unpin();
-    if (detached) {
+    if (transfer.unpin()) {
       transfer.status = 'ERR_AIO_BUFFER_DETACHED';
       this.#failed++;
     } else if (result < 0) {
@@ -391,9 +428,10 @@ export class AioContext {
     return this.#doneCount >= min ? this.#handOut(max, 'completed') : undefined;
   }
 
-  #beginWait(options: WaitOptions | undefined, name: string): CheckedWait {
+  #beginWait(options: WaitOptions | undefined, name: string, refusal?: string): CheckedWait {
     const wait = options === undefined ? DEFAULT_WAIT : checkWait(options);
     this.#checkOpen(name);
+    if (refusal !== undefined) throw new AioError('ERR_AIO_NOT_SUPPORTED', refusal);
     if (this.#waiter !== undefined) {
       throw new AioError(
         'ERR_AIO_BUSY',
@@ -517,10 +555,11 @@ export class AioContext {
    *
    * Costs one system call where the completions are there already, and one array.
    *
-   * @throws as {@link AioContext.wait} rejects; `signal` is looked at only before blocking.
+   * @throws as {@link AioContext.wait} rejects; `signal` is looked at only before blocking. AioError `ERR_AIO_NOT_SUPPORTED` with the
+   * engine `threads`, whose completions need the event loop.
    */
   waitSync(options?: WaitOptions): WaitResult {
-    const { min, max, timeoutMs } = this.#beginWait(options, 'waitSync');
+    const { min, max, timeoutMs } = this.#beginWait(options, 'waitSync', this.#engine.cannotBlock);
     const deadline = timeoutMs === Infinity ? Infinity : performance.now() + timeoutMs;
     if (min === 0 || timeoutMs === 0) this.#reap();
     for (;;) {
@@ -553,13 +592,20 @@ export class AioContext {
   }
 
   /**
-   * A hint that many requests will use this descriptor. Engines that can register files do so; kernel AIO cannot, and does nothing.
+   * A hint that many requests will use this descriptor, or the buffers of this pool. io_uring registers it with the kernel, which
+   * then need not look up the file, or pin the pages, for each request; the other engines do nothing, and neither does io_uring
+   * where it has no more room (256 files, 16 pools) or the process may not lock so much memory.
+   *
+   * A descriptor that was associated must stay open as long as requests use it here: the kernel keeps its file, so that a
+   * number that was closed, and given to another file since, would still mean the old one. Associate it again after that.
    *
    * @throws AioError `ERR_AIO_CLOSED`; TypeError `ERR_INVALID_ARG_TYPE`; RangeError `ERR_OUT_OF_RANGE`.
    */
-  associate(fd: number): void {
+  associate(target: number | AlignedPool): void {
     this.#checkOpen('associate');
-    this.#engine.associate(checkFd(fd));
+    const memory = slabOf(target);
+    if (memory !== undefined) this.#engine.associateMemory?.(memory);
+    else this.#engine.associate(checkFd(target));
   }
 
   /**
@@ -617,9 +663,9 @@ function noRoom(submitted: number, count: number, pending: number, byKernel: boo
   );
 }
 
-function checkBatch(batch: readonly Transfer[]): void {
+function checkBatch(batch: readonly (Transfer | undefined)[], count: number): void {
   batchNumber++;
-  for (let index = 0; index < batch.length; index++) {
+  for (let index = 0; index < count; index++) {
     const transfer = batch[index];
     if (transfer === undefined) break;
     if (transfer.state !== PREPARED) throw notPrepared(transfer, index);

@@ -2,11 +2,15 @@
  * The contract of a backend. A context decides (states, counting, waiting, outcomes); an engine carries transfers to the
  * kernel and brings results back. The core knows engines by this interface only; `engines/select.ts` alone knows their names.
  */
+import type { Memory } from './buffer.ts';
 import type { Transfer } from './transfer.ts';
 import type { WakeCell } from './wake.ts';
 
-/** How requests get to the kernel. */
-export type EngineName = 'kernel-aio';
+/**
+ * How requests get to the kernel. `'kernel-aio'` and `'io-uring'` exist on Linux and need the native shim; `'threads'` is node:fs and its
+ * thread pool, which is everywhere, and cannot do `waitSync`.
+ */
+export type EngineName = 'kernel-aio' | 'io-uring' | 'threads';
 
 /** What direct I/O needs, and how much a context can hold. */
 export interface Limits {
@@ -36,6 +40,9 @@ export interface Engine {
   /** Where other threads leave their wake-ups. */
   readonly cell: WakeCell;
 
+  /** Where `block` cannot be called: why, and what to do instead. Then it is not called. */
+  readonly cannotBlock?: string;
+
   /**
    * Submits `batch[from]` up to `batch[to]` (not included), in order, in one native call where the kernel takes them all. A
    * transfer that the kernel refuses is completed with its error, and the rest go on.
@@ -43,8 +50,9 @@ export interface Engine {
    * May block as long as the kernel's submission does.
    *
    * @returns how many were taken; fewer than given only where the kernel has no room.
+   * @throws AioError where nothing was submitted, and nothing can be.
    */
-  submit(batch: readonly Transfer[], from: number, to: number): number;
+  submit(batch: readonly (Transfer | undefined)[], from: number, to: number): number;
 
   /** Completes everything that has ended by now. Does not block. */
   reap(): void;
@@ -74,6 +82,9 @@ export interface Engine {
   /** A hint that many requests will use this descriptor. */
   associate(fd: number): void;
 
+  /** A hint that many requests will use this memory. Where there is none of this, there is nothing to gain. */
+  associateMemory?(memory: Memory): void;
+
   /** Gives everything back to the kernel. Called with nothing pending. Does not block. */
   close(): Promise<void>;
 
@@ -84,6 +95,11 @@ export interface Engine {
   readonly abandon: () => void;
 }
 
+/** What a program may ask of its engine; one that cannot do it refuses to be made. */
+export interface EngineOptions {
+  readonly sqpoll: boolean;
+}
+
 /** An engine that can be chosen by name. */
 export interface EngineDriver {
   readonly name: EngineName;
@@ -92,5 +108,5 @@ export interface EngineDriver {
   /** The most requests that one context can have. */
   maxOutstanding(): number;
   /** @throws AioError when the kernel refuses: `ERR_AIO_NOT_SUPPORTED`, `ERR_AIO_INSUFFICIENT_EVENTS`, … */
-  open(host: EngineHost, maxRequests: number): Engine;
+  open(host: EngineHost, maxRequests: number, options: EngineOptions): Engine;
 }

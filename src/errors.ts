@@ -49,15 +49,23 @@ export class AioError extends Error {
   }
 }
 
-/** The kernel's numbers that are acted upon here. They are the same on every Linux architecture that Node runs on. */
-export const EINTR = 4;
-export const EAGAIN = 11;
-export const ENOMEM = 12;
-export const EINVAL = 22;
-export const EOPNOTSUPP = 95;
-export const ECANCELED = 125;
-
 const systemErrors = getSystemErrorMap();
+const systemNumbers = new Map(Array.from(systemErrors, ([errno, [code]]) => [code, -errno]));
+
+/** The number of an error as libuv has it here: the kernel's own, except on Windows. `onLinux` is the same on all its architectures. */
+function errnoOf(code: string, onLinux: number): number {
+  return systemNumbers.get(code) ?? onLinux;
+}
+
+/** What is acted upon here. */
+export const EINTR = errnoOf('EINTR', 4);
+export const EAGAIN = errnoOf('EAGAIN', 11);
+export const ENOMEM = errnoOf('ENOMEM', 12);
+export const EINVAL = errnoOf('EINVAL', 22);
+export const EFBIG = errnoOf('EFBIG', 27);
+export const ECANCELED = errnoOf('ECANCELED', 125);
+/** From the shim only, thus always Linux's; libuv calls the number ENOTSUP. */
+export const EOPNOTSUPP = 95;
 
 /** `-9` → `'EBADF'`. */
 export function codeOf(errno: number): string {

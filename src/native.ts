@@ -22,6 +22,28 @@ export interface Native {
   ioCancel(context: number, iocb: number, event: number): number;
   /** io_destroy(2), on this thread: for a context that nothing was submitted to. Others are destroyed by their port. */
   ioDestroy(context: number): number;
+  /** io_uring_setup(2): fills `params` (120 bytes) and returns the ring's descriptor. */
+  ringSetup(entries: number, params: Uint8Array): number;
+  /**
+   * io_uring_enter(2). Blocks until `complete` completions are there or `timeoutUs` microseconds passed (-ETIME; below 0:
+   * no limit). -EOWNERDEAD where something was to be submitted and the process is somebody else than `credentials` says.
+   */
+  ringEnter(
+    fd: number,
+    submit: number,
+    complete: number,
+    flags: number,
+    timeoutUs: number,
+    credentials: number,
+  ): number;
+  /** io_uring_register(2). */
+  ringRegister(fd: number, opcode: number, argument: Uint8Array | Int32Array, count: number): number;
+  /** mmap(2) of what a ring shares with the kernel. */
+  map(fd: number, offset: number, bytes: number): ArrayBuffer | number;
+  /** Detaches an ArrayBuffer; memory from `map` is unmapped. */
+  detach(buffer: ArrayBuffer): number;
+  /** Effective user and group of the process, as one number. */
+  credentials(): number;
   /** eventfd(2), close-on-exec and non-blocking. */
   eventfd(): number;
   /** close(2). */
@@ -42,10 +64,20 @@ export interface Native {
   /** Adds one wake-up to the cell and signals its eventfd, unless the cell is closed. From any thread. */
   wake(cell: Int32Array): number;
   /**
-   * Ties a kernel context to the event loop: polls `eventFd`, and owns context, eventFd and the cell's descriptor from
-   * then on. When the thread ends, it destroys them before any memory is freed.
+   * Ties a kernel context, or a ring (then `context` is 0; otherwise `ringFd` is -1), to the event loop: polls `eventFd`, and owns
+   * all these descriptors and the cell's from then on. When the thread ends, nothing is in flight any more before memory is freed.
+   * For that it needs to know where in the ring's first mapping, of `ringBytes`, the kernel counts.
    */
-  portOpen(context: number, eventFd: number, cell: Int32Array): number;
+  portOpen(
+    context: number,
+    eventFd: number,
+    cell: Int32Array,
+    ringFd: number,
+    sqHead: number,
+    cqHead: number,
+    cqTail: number,
+    ringBytes: number,
+  ): number;
   /** Calls the dispatcher whenever the eventfd was signalled, and keeps the event loop alive, until disarmed. */
   portArm(port: number): number;
   portDisarm(port: number): number;

@@ -4,6 +4,7 @@
  */
 import { alignmentOf, isDirect } from './alignment.ts';
 import { AioError, codeOf, ECANCELED, EINVAL, textOf } from './errors.ts';
+import { loadNative } from './native.ts';
 import { FDATASYNC, FSYNC, READ, type Transfer } from './transfer.ts';
 
 /** As node:fs names the system call of an operation, whatever the kernel's own name for the asynchronous one. */
@@ -31,6 +32,7 @@ export function misalignment(transfer: Transfer): string {
   const found: string[] = [];
   const needs = needed(transfer.fd);
   if (needs === undefined) return '';
+  const known = loadNative().native !== undefined;
   const past = Number(transfer.position % BigInt(needs.offset));
   if (past !== 0) found.push(`its position ${transfer.position} is ${past} past a multiple of ${needs.offset}`);
   for (let index = 0; index < transfer.count; index++) {
@@ -40,13 +42,17 @@ export function misalignment(transfer: Transfer): string {
     const over = segment.length % needs.offset;
     if (over !== 0)
       found.push(`the length of ${name}, ${segment.length}, is ${over} past a multiple of ${needs.offset}`);
-    const off = segment.address % needs.buffer;
+    const off = known ? segment.address % needs.buffer : 0;
     if (off !== 0) found.push(`the address of ${name} is ${off} past a multiple of ${needs.buffer}`);
   }
-  if (found.length === 0) return '';
+  if (found.length === 0) return known ? '' : UNKNOWN_ADDRESS;
   const all = found.length > 4 ? [...found.slice(0, 4), `and ${found.length - 4} more`] : found;
   return `${all.join('; ')}. Direct I/O on this file needs addresses in multiples of ${needs.buffer} (allocBuffer gives them), positions and lengths in multiples of ${needs.offset}`;
 }
+
+/** Position and length are right, and the kernel said no: what is left cannot be looked at. */
+const UNKNOWN_ADDRESS =
+  'it may be the address of its memory, which only the native shim can tell and align: run npm run build:native, or open the file without O_DIRECT';
 
 function needed(fd: number): { buffer: number; offset: number } | undefined {
   try {

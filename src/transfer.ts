@@ -55,7 +55,9 @@ export class Segment {
       this.memory = located.memory;
       this.offset = located.offset;
       this.length = located.length;
+      this.bounceOffset = 0;
     }
+    if (this.bounceOffset < 0) return;
     this.address = this.memory.address + this.offset;
     this.bounceOffset = -1;
   }
@@ -175,13 +177,12 @@ export class Transfer {
   #begin(): void {
     this.from = this.to = this.moved = 0;
     this.#bounced = false;
-    const kept = Math.max(1, this.count);
-    if (this.segments.length > kept) this.segments.length = kept;
+    if (this.segments.length > 1 && this.segments.length > this.count) this.segments.length = Math.max(1, this.count);
   }
 
   setPosition(position: number): void {
     this.positionLow = position | 0;
-    this.positionHigh = Math.floor(position / 2 ** 32);
+    this.positionHigh = position < 2 ** 31 ? 0 : Math.floor(position / 2 ** 32);
   }
 
   setBigPosition(position: bigint): void {
@@ -235,8 +236,22 @@ export class Transfer {
     this.#bounced = true;
   }
 
+  /**
+   * The bytes of one segment that are transferred to or from: its own, or those of its bounce buffer. For engines that pass
+   * memory on as an object. Not for a segment that is detached.
+   */
+  bytes(index: number): Uint8Array {
+    const segment = this.segments[index];
+    if (segment === undefined || segment.length === 0) return NO_BYTES;
+    const { memory, offset, bounceOffset, length } = segment;
+    return bounceOffset < 0
+      ? new Uint8Array(memory.store, offset, length)
+      : new Uint8Array(this.#bounce.store, bounceOffset, length);
+  }
+
   /** Some of its memory belongs to somebody else now. */
   get detached(): boolean {
+    if (!this.vectored) return this.length > 0 && this.segments[0].memory.detached;
     for (let index = 0; index < this.count; index++) {
       const segment = this.segments[index];
       if (segment?.memory.detached === true && segment.length > 0) return true;
@@ -246,11 +261,19 @@ export class Transfer {
 
   /** The kernel is about to have the memory. Undone by {@link unpin}. */
   pin(): void {
+    if (!this.vectored) {
+      if (this.count > 0) this.segments[0].memory.pin();
+      return;
+    }
     for (let index = 0; index < this.count; index++) this.segments[index]?.memory.pin();
   }
 
-  unpin(): void {
+  /** True if some of the memory belongs to somebody else by now. */
+  unpin(): boolean {
+    if (!this.vectored) return this.count > 0 && this.segments[0].memory.unpin() && this.length > 0;
+    const { detached } = this;
     for (let index = 0; index < this.count; index++) this.segments[index]?.memory.unpin();
+    return detached;
   }
 
   /** Brings `bytes` that were read through a bounce buffer to where they were wanted. */

@@ -2,17 +2,33 @@
  * Waking a context from any thread. The state is one cell of shared memory, so that a waker can be posted to other
  * threads and stays safe when the context, or the whole thread that owned it, is gone.
  *
- * The cell holds four int32: `[users * 2 + closed, wake-ups not yet consumed, eventfd, magic]`. `native/shim.c` changes the
- * first from both sides: a waker counts itself in while it uses the descriptor, and closing waits for that, so the
- * number is never written to after the kernel could have given it to another file.
+ * The cell holds four int32: `[users * 2 + closed, wake-ups not yet consumed, eventfd or -1, magic]`.
+ *
+ * With an eventfd, `native/shim.c` changes the first from both sides: a waker counts itself in while it uses the
+ * descriptor, and closing waits for that, so the number is never written to after the kernel could have given it to another
+ * file. Without one there is nothing to misuse: the owner sleeps on the second word, and wakers notify it.
  */
 import { invalidArgType } from './errors.ts';
 import { loadNative } from './native.ts';
 
+const STATE = 0;
 const WAKES = 1;
 const FD = 2;
 const MAGIC = 3;
 const MAGIC_VALUE = 0x61696f77;
+
+const CLOSED = 1;
+
+type WaitAsync = (
+  words: Int32Array,
+  index: number,
+  expected: number,
+) => { async: false; value: 'not-equal' | 'timed-out' } | { async: true; value: Promise<'ok' | 'timed-out'> };
+
+const { waitAsync } = Atomics as { waitAsync?: WaitAsync };
+
+/** Whether {@link WakeCell.watch} works on this runtime. Where not, the owner has to look from time to time. */
+export const canWatch = typeof waitAsync === 'function';
 
 /**
  * Ends a wait of the context that it belongs to, from any thread: `context.waker`, posted to a worker, given to
@@ -38,6 +54,7 @@ export class WakeCell {
   readonly cell = new Int32Array(new SharedArrayBuffer(16));
   readonly waker: Waker = { cell: this.cell };
 
+  /** @param fd - an eventfd that wakers write to; -1: they notify whoever watches the cell. */
   constructor(fd: number) {
     this.cell[FD] = fd;
     this.cell[MAGIC] = MAGIC_VALUE;
@@ -55,10 +72,42 @@ export class WakeCell {
 
   /** Consumes one wake-up, if there is one. Only the owner takes, so what was seen is still there. */
   take(): boolean {
-    if (Atomics.load(this.cell, WAKES) === 0) return false;
+    if (this.cell[WAKES] === 0) return false;
     Atomics.sub(this.cell, WAKES, 1);
     return true;
   }
+
+  /** Whether {@link take} would find one. */
+  get woken(): boolean {
+    return Atomics.load(this.cell, WAKES) !== 0;
+  }
+
+  /**
+   * For cells without a descriptor: calls `notified` from the event loop when the next wake-up comes, once; it does not keep
+   * the loop alive. `false`: there is a wake-up already, and nothing is called.
+   *
+   * Whoever watches is held until then, so that `notified` must hold nothing that is to be collected.
+   */
+  watch(notified: () => void): boolean {
+    if (waitAsync === undefined) return !this.woken;
+    const watching = waitAsync(this.cell, WAKES, 0);
+    if (!watching.async) return false;
+    void watching.value.then(notified);
+    return true;
+  }
+
+  /** For cells without a descriptor: wake-ups do nothing from here on, and the watch under way, if there is one, ends. */
+  retire(): void {
+    Atomics.or(this.cell, STATE, CLOSED);
+    Atomics.notify(this.cell, WAKES);
+  }
+}
+
+/** What the shim does for a cell with a descriptor. Too late is harmless: a cell that was retired is memory, and no more. */
+function notify(cell: Int32Array): void {
+  if ((Atomics.load(cell, STATE) & CLOSED) !== 0) return;
+  Atomics.add(cell, WAKES, 1);
+  Atomics.notify(cell, WAKES);
 }
 
 /**
@@ -66,7 +115,7 @@ export class WakeCell {
  * call counts: n calls end n waits. Works from every thread of the process, also while the owner is blocked in
  * `waitSync`. After the context was closed, or its thread has ended, it does nothing.
  *
- * Costs one write to an eventfd(2).
+ * Costs one write to an eventfd(2), or one `Atomics.notify` with the engine `threads`.
  *
  * @throws TypeError `ERR_INVALID_ARG_TYPE`: not a waker.
  *
@@ -80,5 +129,7 @@ export class WakeCell {
  */
 export function wake(waker: Waker): void {
   if (!isWaker(waker)) throw invalidArgType('waker', "an AioContext's waker", waker);
-  loadNative().native?.wake(waker.cell);
+  const { cell } = waker;
+  if ((cell[FD] ?? -1) < 0) notify(cell);
+  else loadNative().native?.wake(cell);
 }

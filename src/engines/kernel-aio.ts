@@ -9,9 +9,11 @@ import { readFileSync } from 'node:fs';
 import * as abi from '../abi/aio.ts';
 import type { Engine, EngineDriver, EngineHost } from '../engine.ts';
 import { AioError, codeOf, EAGAIN, EINTR, systemError, textOf } from '../errors.ts';
-import { loadNative, type Native, PORT_CLOSED } from '../native.ts';
+import type { Native } from '../native.ts';
 import { FDATASYNC, FSYNC, READ, type Transfer } from '../transfer.ts';
-import { WakeCell } from '../wake.ts';
+import type { WakeCell } from '../wake.ts';
+import { Iovecs, setAddress } from './iovecs.ts';
+import { Port, requireShim } from './port.ts';
 
 const AIO_MAX_NR = '/proc/sys/fs/aio-max-nr';
 const AIO_NR = '/proc/sys/fs/aio-nr';
@@ -25,24 +27,17 @@ const MAX_EVENTS = 1024;
 /** `aio_data` of the poll on the wake descriptor. Others hold their slot. */
 const WAKE_DATA = 0xffffffff | 0;
 
+/**
+ * Signalling an eventfd costs several percent of a fast transfer. After so many batches that nobody had to sleep for, completions
+ * come without; the first wait that does sleep turns them on again, and looks for the silent ones by itself.
+ */
+const UNARMED_SUBMITS = 64;
+const IMMEDIATE_LOOKS = 100;
+
 /** A blocked thread looks up this often, so that worker.terminate() can end it. */
 const BLOCK_SLICE_MS = 100;
 /** And this often where the kernel had no room for the poll that wakes it. */
 const UNARMED_SLICE_MS = 10;
-
-/** Engines whose port may call back, by port. Only while armed: a context that nobody waits on can be collected. */
-const armed = new Map<number, KernelAio>();
-const closing = new Map<number, () => void>();
-let dispatching = false;
-
-function dispatch(port: number, event: number): void {
-  if (event === PORT_CLOSED) {
-    closing.get(port)?.();
-    closing.delete(port);
-  } else {
-    armed.get(port)?.host.ready();
-  }
-}
 
 function readSysctl(path: string): number | undefined {
   try {
@@ -66,10 +61,9 @@ function setupError(errno: number, count: number): AioError {
       { errno, syscall: 'io_setup' },
     );
   }
-  const { name } = kernelAio;
   return new AioError(
     'ERR_AIO_NOT_SUPPORTED',
-    `The engine '${name}' cannot work here: io_setup answered ${textOf(errno)}. ${whyNot(errno)}`,
+    `The engine 'kernel-aio' cannot work here: io_setup answered ${textOf(errno)}. ${whyNot(errno)}`,
     { errno, syscall: 'io_setup' },
   );
 }
@@ -86,80 +80,61 @@ function whyNot(errno: number): string {
   }
 }
 
-function shim(): Native {
-  const { native, why } = loadNative();
-  if (native === undefined) {
-    throw new AioError(
-      'ERR_AIO_NOT_SUPPORTED',
-      `The engine '${kernelAio.name}' cannot work here: ${why ?? 'no native shim'}`,
-    );
-  }
-  if (!dispatching) {
-    native.setDispatcher(dispatch);
-    dispatching = true;
-  }
-  return native;
-}
-
-/** Makes the kernel's side: a context, two eventfds, and a port that owns all three. */
-function openPort(native: Native, count: number): { context: number; eventFd: number; cell: WakeCell; port: number } {
+/** Makes the kernel's side: a context, and the port that owns it. */
+function openPort(native: Native, count: number): { context: number; port: Port } {
   const context = native.ioSetup(count);
   if (context < 0) throw setupError(context, count);
-  const eventFd = native.eventfd();
-  const wakeFd = native.eventfd();
-  const cell = new WakeCell(wakeFd);
-  const port = Math.min(eventFd, wakeFd) < 0 ? Math.min(eventFd, wakeFd) : native.portOpen(context, eventFd, cell.cell);
-  if (port < 0) {
+  try {
+    return { context, port: new Port(native, context) };
+  } catch (error) {
     native.ioDestroy(context);
-    for (const fd of [eventFd, wakeFd]) if (fd >= 0) native.closeFd(fd);
-    throw systemError(port, 'eventfd', 'making the descriptors of a context', 'Close some files, or raise ulimit -n');
+    throw error;
   }
-  return { context, eventFd, cell, port };
-}
-
-/** Resolves when the kernel has everything back. Holds the wake cell until then: native code still uses it. */
-function closePort(native: Native, port: number, cell: WakeCell): Promise<void> {
-  return new Promise((resolve) => {
-    closing.set(port, () => {
-      void cell;
-      resolve();
-    });
-    native.portClose(port);
-  });
 }
 
 class KernelAio implements Engine {
   readonly name = 'kernel-aio';
-  readonly host: EngineHost;
+  readonly #host: EngineHost;
+  readonly #ready: () => void;
   readonly cell: WakeCell;
   readonly abandon: () => void;
   readonly #native: Native;
   readonly #context: number;
-  readonly #port: number;
+  readonly #port: Port;
   readonly #wakeSlot: number;
   readonly #eventCapacity: number;
   readonly #iocbs: Int32Array;
   readonly #iocbsAddress: number;
   readonly #pointers: Int32Array;
+  /** Of each slot's iocb, as the pointer array has it. */
+  readonly #addresses: Int32Array;
   readonly #pointersAddress: number;
   readonly #events: Int32Array;
   readonly #eventsAddress: number;
-  /** For segments of vectored transfers; the kernel copies them while it takes the iocb. */
-  #iovecs = new Int32Array(0);
-  #iovecsAddress = 0;
+  readonly #iovecs: Iovecs;
   #wakeArmed = false;
+  /** `aio_flags` of what is submitted now: whether its completion signals the eventfd. */
+  #flags = abi.IOCB_FLAG_RESFD;
+  #submitsUnarmed = 0;
+  /** In flight, and will not signal. */
+  #silent = 0;
+  #poll: NodeJS.Immediate | undefined;
+  #looks = 0;
   #retry: NodeJS.Timeout | undefined;
 
   constructor(native: Native, host: EngineHost, maxRequests: number) {
     this.#native = native;
-    this.host = host;
+    this.#host = host;
+    this.#ready = () => host.ready();
     // The kernel has room for more than twice what is asked for: the poll on the wake descriptor needs no extra place.
-    const { context, eventFd, cell, port } = openPort(native, maxRequests);
+    const { context, port } = openPort(native, maxRequests);
+    const { cell, eventFd } = port;
     this.cell = cell;
     this.#context = context;
     this.#port = port;
     this.#wakeSlot = maxRequests;
-    this.abandon = () => void closePort(native, port, cell);
+    this.abandon = () => void port.close();
+    this.#iovecs = new Iovecs(native);
 
     const slots = maxRequests + 1;
     this.#eventCapacity = Math.min(slots, MAX_EVENTS);
@@ -174,8 +149,10 @@ class KernelAio implements Engine {
     this.#eventsAddress = this.#iocbsAddress + eventsOffset;
 
     // What never changes is written once.
+    this.#addresses = new Int32Array(slots * 2);
     for (let slot = 0; slot < slots; slot++) {
       const at = slot * abi.IOCB_WORDS;
+      setAddress(this.#addresses, slot * 2, this.#iocbsAddress + slot * abi.IOCB_SIZE);
       this.#iocbs[at + abi.IOCB_DATA] = slot;
       this.#iocbs[at + abi.IOCB_FLAGS] = abi.IOCB_FLAG_RESFD;
       this.#iocbs[at + abi.IOCB_RESFD] = eventFd;
@@ -189,12 +166,14 @@ class KernelAio implements Engine {
 
   submit(batch: readonly Transfer[], from: number, to: number): number {
     const count = to - from;
-    this.#writeIovecs(batch, from, to);
+    this.#iovecs.write(batch, from, to);
+    if (++this.#submitsUnarmed > UNARMED_SUBMITS) this.#flags = 0;
     for (let index = 0; index < count; index++) {
       const transfer = batch[from + index];
       if (transfer !== undefined) this.#write(transfer, index);
     }
     let done = 0;
+    let refused = 0;
     let reaped = false;
     while (done < count) {
       const result = this.#native.ioSubmit(
@@ -211,10 +190,12 @@ class KernelAio implements Engine {
         reaped = true;
       } else {
         // The kernel speaks of the first that it was given: that one is done with, the others are not.
-        this.host.complete(batch[from + done]?.slot ?? -1, result);
+        this.#host.complete(batch[from + done]?.slot ?? -1, result);
         done++;
+        refused++;
       }
     }
+    if (this.#flags === 0) this.#silent += done - refused;
     return done;
   }
 
@@ -222,12 +203,13 @@ class KernelAio implements Engine {
     const at = transfer.slot * abi.IOCB_WORDS;
     const iocbs = this.#iocbs;
     const { operation } = transfer;
+    iocbs[at + abi.IOCB_FLAGS] = this.#flags;
     iocbs[at + abi.IOCB_FD] = transfer.fd;
     iocbs[at + abi.IOCB_OFFSET] = transfer.positionLow;
     iocbs[at + abi.IOCB_OFFSET + 1] = transfer.positionHigh;
     if (transfer.vectored) {
       iocbs[at + abi.IOCB_OPCODE] = operation === READ ? abi.IOCB_CMD_PREADV : abi.IOCB_CMD_PWRITEV;
-      setAddress(iocbs, at + abi.IOCB_BUF, this.#iovecsAddress + transfer.iovecIndex * abi.IOVEC_SIZE);
+      setAddress(iocbs, at + abi.IOCB_BUF, this.#iovecs.addressOf(transfer));
       iocbs[at + abi.IOCB_NBYTES] = transfer.to - transfer.from;
       iocbs[at + abi.IOCB_NBYTES + 1] = 0;
     } else if (operation === FSYNC || operation === FDATASYNC) {
@@ -240,40 +222,10 @@ class KernelAio implements Engine {
       iocbs[at + abi.IOCB_BUF] = segment.addressLow;
       iocbs[at + abi.IOCB_BUF + 1] = segment.addressHigh;
       iocbs[at + abi.IOCB_NBYTES] = transfer.length | 0;
-      iocbs[at + abi.IOCB_NBYTES + 1] = Math.floor(transfer.length / 2 ** 32);
+      iocbs[at + abi.IOCB_NBYTES + 1] = transfer.length < 2 ** 31 ? 0 : Math.floor(transfer.length / 2 ** 32);
     }
-    setAddress(this.#pointers, index * 2, this.#iocbsAddress + transfer.slot * abi.IOCB_SIZE);
-  }
-
-  /** Segments of the whole batch, one after the other: they must stay until the system call returned. */
-  #writeIovecs(batch: readonly Transfer[], from: number, to: number): void {
-    let count = 0;
-    for (let index = from; index < to; index++) {
-      const transfer = batch[index];
-      if (transfer?.vectored !== true) continue;
-      transfer.iovecIndex = count;
-      count += transfer.to - transfer.from;
-    }
-    if (count === 0) return;
-    const words = abi.IOVEC_SIZE / 4;
-    if (this.#iovecs.length < count * words) {
-      this.#iovecs = new Int32Array(count * words);
-      this.#iovecsAddress = this.#native.address(new Uint8Array(this.#iovecs.buffer));
-    }
-    for (let index = from; index < to; index++) {
-      const transfer = batch[index];
-      if (transfer?.vectored !== true) continue;
-      let at = transfer.iovecIndex * words;
-      for (let part = transfer.from; part < transfer.to; part++) {
-        const segment = transfer.segments[part];
-        if (segment === undefined) break;
-        this.#iovecs[at] = segment.addressLow;
-        this.#iovecs[at + 1] = segment.addressHigh;
-        this.#iovecs[at + 2] = segment.length | 0;
-        this.#iovecs[at + 3] = Math.floor(segment.length / 2 ** 32);
-        at += words;
-      }
-    }
+    this.#pointers[index * 2] = this.#addresses[transfer.slot * 2] ?? 0;
+    this.#pointers[index * 2 + 1] = this.#addresses[transfer.slot * 2 + 1] ?? 0;
   }
 
   reap(): void {
@@ -301,7 +253,8 @@ class KernelAio implements Engine {
         this.#native.drain(this.cell.fd);
         this.#wakeArmed = false;
       } else {
-        this.host.complete(slot, high < 0 ? low : high * 2 ** 32 + (low >>> 0));
+        if (this.#iocbs[slot * abi.IOCB_WORDS + abi.IOCB_FLAGS] === 0) this.#silent--;
+        this.#host.complete(slot, high === low >> 31 ? low : high * 2 ** 32 + (low >>> 0));
       }
     }
     return count;
@@ -319,24 +272,41 @@ class KernelAio implements Engine {
   }
 
   arm(): void {
-    if (!armed.has(this.#port)) {
-      const errno = this.#native.portArm(this.#port);
-      if (errno < 0) throw systemError(errno, 'epoll_ctl', 'watching for completions');
-      armed.set(this.#port, this);
+    this.#port.arm(this.#ready);
+    this.#flags = abi.IOCB_FLAG_RESFD;
+    this.#submitsUnarmed = 0;
+    this.#pollSilent();
+    // Where the kernel has no room for the poll just now: look again soon.
+    if (!this.#armWake()) this.#lookSoon(UNARMED_SLICE_MS);
+  }
+
+  /** Looks on every turn of the event loop, after a while every millisecond, until all that is in flight will signal. */
+  #pollSilent(): void {
+    if (this.#silent === 0 || this.#poll !== undefined || this.#retry !== undefined) return;
+    if (this.#looks++ < IMMEDIATE_LOOKS) {
+      this.#poll = setImmediate(() => {
+        this.#poll = undefined;
+        this.#ready();
+      });
+    } else {
+      this.#lookSoon(1);
     }
-    if (this.#armWake() || this.#retry !== undefined) return;
-    // The kernel has no room for the poll just now: look again soon.
-    this.#retry = setTimeout(() => {
+  }
+
+  #lookSoon(delayMs: number): void {
+    this.#retry ??= setTimeout(() => {
       this.#retry = undefined;
-      this.host.ready();
-    }, UNARMED_SLICE_MS);
+      this.#ready();
+    }, delayMs);
   }
 
   disarm(): void {
-    armed.delete(this.#port);
+    clearImmediate(this.#poll);
+    this.#poll = undefined;
+    this.#looks = 0;
     clearTimeout(this.#retry);
     this.#retry = undefined;
-    this.#native.portDisarm(this.#port);
+    this.#port.disarm();
   }
 
   cancel(transfer: Transfer): boolean {
@@ -349,13 +319,8 @@ class KernelAio implements Engine {
   associate(): void {}
 
   close(): Promise<void> {
-    return closePort(this.#native, this.#port, this.cell);
+    return this.#port.close();
   }
-}
-
-function setAddress(words: Int32Array, at: number, address: number): void {
-  words[at] = address | 0;
-  words[at + 1] = Math.floor(address / 2 ** 32);
 }
 
 let works = false;
@@ -367,9 +332,7 @@ export const kernelAio: EngineDriver = {
   probe() {
     if (works) return undefined;
     try {
-      const native = shim();
-      const { port, cell } = openPort(native, 1);
-      void closePort(native, port, cell);
+      void openPort(requireShim('kernel-aio'), 1).port.close();
       works = true;
       return undefined;
     } catch (error) {
@@ -381,7 +344,10 @@ export const kernelAio: EngineDriver = {
     return Math.min(aioSysctls().max ?? 65536, KERNEL_LIMIT);
   },
 
-  open(host, maxRequests) {
-    return new KernelAio(shim(), host, maxRequests);
+  open(host, maxRequests, { sqpoll }) {
+    if (sqpoll) {
+      throw new AioError('ERR_AIO_NOT_SUPPORTED', "The engine 'kernel-aio' has no sqpoll: only 'io-uring' has");
+    }
+    return new KernelAio(requireShim('kernel-aio'), host, maxRequests);
   },
 };

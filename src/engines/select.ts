@@ -1,10 +1,12 @@
 /** The one place that knows the engines by name. */
-import type { Engine, EngineDriver, EngineHost, EngineName } from '../engine.ts';
+import type { Engine, EngineDriver, EngineHost, EngineName, EngineOptions } from '../engine.ts';
 import { AioError, checkInteger, invalidArgType, invalidArgValue } from '../errors.ts';
+import { ioUring } from './io-uring.ts';
 import { kernelAio } from './kernel-aio.ts';
+import { threads } from './threads.ts';
 
 /** In the order in which `auto` tries them. */
-const drivers: readonly EngineDriver[] = [kernelAio];
+const drivers: readonly EngineDriver[] = [ioUring, kernelAio, threads];
 
 function names(): string {
   return drivers.map((driver) => `'${driver.name}'`).join(', ');
@@ -20,8 +22,8 @@ export interface EngineInfo {
 }
 
 /**
- * Every engine, in the order in which `'auto'` tries them, with whether it works in this process. Found out by making a kernel
- * context, not by version numbers: a container may forbid what the kernel has.
+ * Every engine, in the order in which `'auto'` tries them, with whether it works in this process. Found out by doing it, not by
+ * version numbers: a container may forbid what the kernel has. The last, `'threads'`, always works.
  *
  * Costs a kernel context for one request per engine on the first call; what works is remembered.
  *
@@ -45,8 +47,14 @@ function named(name: string, argument: string): EngineDriver {
   return driver;
 }
 
-/** What an `engine` option stands for: one driver that is asked for by name, or all to try in turn. */
+function isDriver(value: unknown): value is EngineDriver {
+  if (typeof value !== 'object' || value === null || !('open' in value) || !('probe' in value)) return false;
+  return typeof value.open === 'function' && typeof value.probe === 'function';
+}
+
+/** What an `engine` option stands for: one driver that is asked for, by name or as it is, or all to try in turn. */
 function candidates(engine: unknown): readonly EngineDriver[] {
+  if (isDriver(engine)) return [engine];
   if (typeof engine !== 'string') throw invalidArgType('options.engine', "the name of an engine, or 'auto'", engine);
   if (engine !== 'auto') return [named(engine, 'options.engine')];
   const wanted = process.env.FILEAIO_ENGINE;
@@ -69,10 +77,10 @@ function first<T>(engine: unknown, attempt: (driver: EngineDriver) => T): T {
 }
 
 /** Makes the engine of a context. */
-export function openEngine(engine: unknown, host: EngineHost, maxRequests: number): Engine {
+export function openEngine(engine: unknown, host: EngineHost, maxRequests: number, options: EngineOptions): Engine {
   return first(engine, (driver) => {
     checkInteger('options.maxRequests', maxRequests, 1, driver.maxOutstanding());
-    return driver.open(host, maxRequests);
+    return driver.open(host, maxRequests, options);
   });
 }
 

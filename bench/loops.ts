@@ -1,0 +1,128 @@
+/** The JavaScript programs: each keeps `depth` reads in flight until the meter has enough. */
+import * as fs from 'node:fs';
+import type * as Fileaio from '../src/index.ts';
+import { type Meter, Positions } from './meter.ts';
+
+/** What a loop is given. */
+export interface Setting {
+  readonly library: typeof Fileaio;
+  readonly path: string;
+  readonly depth: number;
+  readonly blockSize: number;
+  readonly blocks: number;
+  readonly engine: Fileaio.EngineName;
+  readonly meter: Meter;
+}
+
+/** Measures, and resolves when nothing is in flight any more. */
+export type Loop = (setting: Setting) => Promise<void>;
+
+function buffersFor({ library, blockSize, depth }: Setting): Buffer[] {
+  const pool = new library.AlignedPool({ size: blockSize, count: depth });
+  return Array.from({ length: depth }, () => {
+    const buffer = pool.acquire();
+    if (buffer === undefined) throw new Error('The pool is smaller than it was asked to be');
+    return buffer;
+  });
+}
+
+function check(bytes: number, wanted: number): void {
+  if (bytes !== wanted) throw new Error(`A read moved ${bytes} bytes instead of ${wanted}`);
+}
+
+type Request = Fileaio.AioRequest<Buffer>;
+
+/** A context with its queue full, and what makes a batch of completed requests ready to go again. */
+function fill(setting: Setting, fd: number) {
+  const { library, depth, blockSize, blocks, engine } = setting;
+  const positions = new Positions(blocks, blockSize);
+  const context = new library.AioContext({ maxRequests: depth, engine });
+  const requests = buffersFor(setting).map((buffer) =>
+    new library.AioRequest<Buffer>().prepareRead(fd, positions.next(), buffer, buffer),
+  );
+  context.submit(requests);
+  const again = (completed: Request[]): void => {
+    for (const request of completed) {
+      if (request.bytesTransferred !== blockSize) check(request.result(), blockSize);
+      const buffer = request.userData;
+      if (buffer !== undefined) request.prepareRead(fd, positions.next(), buffer, buffer);
+    }
+  };
+  return { context, again };
+}
+
+const waitSync: Loop = async (setting) => {
+  const { meter } = setting;
+  const fd = fs.openSync(setting.path, fs.constants.O_RDONLY | fs.constants.O_DIRECT);
+  const { context, again } = fill(setting, fd);
+  for (;;) {
+    const completed = context.waitSync().completed as Request[];
+    again(completed);
+    if (!meter.add(completed.length)) break;
+    context.submit(completed);
+  }
+  await context[Symbol.asyncDispose]();
+  fs.closeSync(fd);
+};
+
+const wait: Loop = async (setting) => {
+  const { meter } = setting;
+  const fd = fs.openSync(setting.path, fs.constants.O_RDONLY | fs.constants.O_DIRECT);
+  const { context, again } = fill(setting, fd);
+  for (;;) {
+    const completed = (await context.wait()).completed as Request[];
+    again(completed);
+    if (!meter.add(completed.length)) break;
+    context.submit(completed);
+  }
+  await context[Symbol.asyncDispose]();
+  fs.closeSync(fd);
+};
+
+const fsPromises: Loop = async (setting) => {
+  const { meter, blockSize } = setting;
+  const positions = new Positions(setting.blocks, blockSize);
+  const handle = await fs.promises.open(setting.path, fs.constants.O_RDONLY | fs.constants.O_DIRECT);
+  const reader = async (buffer: Buffer): Promise<void> => {
+    do {
+      check((await handle.read(buffer, 0, blockSize, positions.next())).bytesRead, blockSize);
+    } while (meter.add(1));
+  };
+  await Promise.all(buffersFor(setting).map(reader));
+  await handle.close();
+};
+
+const fsCallback: Loop = async (setting) => {
+  const { meter, blockSize } = setting;
+  const positions = new Positions(setting.blocks, blockSize);
+  const fd = fs.openSync(setting.path, fs.constants.O_RDONLY | fs.constants.O_DIRECT);
+  const reader = (buffer: Buffer): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const next = (): void => fs.read(fd, buffer, 0, blockSize, positions.next(), done);
+      const done = (error: Error | null, bytes: number): void => {
+        if (error !== null || bytes !== blockSize) reject(error ?? new Error(`A read moved ${bytes} bytes`));
+        else if (meter.add(1)) next();
+        else resolve();
+      };
+      next();
+    });
+  await Promise.all(buffersFor(setting).map(reader));
+  fs.closeSync(fd);
+};
+
+const fsSync: Loop = async (setting) => {
+  const { meter, blockSize } = setting;
+  const positions = new Positions(setting.blocks, blockSize);
+  const fd = fs.openSync(setting.path, fs.constants.O_RDONLY | fs.constants.O_DIRECT);
+  for (const buffer of buffersFor(setting)) {
+    do {
+      check(fs.readSync(fd, buffer, 0, blockSize, positions.next()), blockSize);
+    } while (meter.add(1));
+  }
+  fs.closeSync(fd);
+};
+
+/** By the names that programs.ts uses. */
+export const loops = { waitSync, wait, fsPromises, fsCallback, fsSync } satisfies Record<string, Loop>;
+
+export type LoopName = keyof typeof loops;

@@ -1,0 +1,117 @@
+/** Runs programs, round by round, and reduces what they found. */
+import { spawn, spawnSync } from 'node:child_process';
+import { onExit } from './cleanup.ts';
+import type { Sample } from './meter.ts';
+import type { Built, Command, Program, Task } from './programs.ts';
+
+/** One program in one of the ways in which it is run. */
+export interface Candidate {
+  readonly program: Program;
+  readonly built: Built;
+  /** Of the tree that the library comes from; '' for this one. */
+  readonly tree: string;
+  /** Of libuv's thread pool; undefined where that plays no part. */
+  readonly poolSize?: number;
+}
+
+/** What all rounds of one candidate found. */
+export interface Series extends Candidate {
+  readonly samples: readonly Sample[];
+  /** Why there are no samples. */
+  readonly failure?: string;
+}
+
+/** Transfers per second. */
+export function rate(sample: Sample): number {
+  return sample.transfers / sample.seconds;
+}
+
+export function cpuPerTransfer(sample: Sample): number {
+  return sample.cpuUs / sample.transfers;
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? Number.NaN)) / 2;
+}
+
+/**
+ * The median over the rounds of `figure(a) / figure(b)`: both were measured within the same few seconds of a round, so that
+ * what else the machine did then is in both.
+ */
+export function ratio(a: Series, b: Series, figure: (sample: Sample) => number): number {
+  const rounds = Math.min(a.samples.length, b.samples.length);
+  const ratios: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    const [over, under] = [a.samples[round], b.samples[round]];
+    if (over !== undefined && under !== undefined) ratios.push(figure(over) / figure(under));
+  }
+  return median(ratios);
+}
+
+/** Runs a program to its end; resolves with what it printed. */
+export function run({ file, args }: Command, environment: Record<string, string>, limitMs: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(file, args, { env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const kill = onExit(() => void child.kill('SIGKILL'));
+    const timer = setTimeout(kill, limitMs);
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text;
+    });
+    child.on('error', reject);
+    child.on('close', (code, signal) => {
+      clearTimeout(timer);
+      kill();
+      if (code === 0) resolve(stdout);
+      else reject(new Error(stderr.trim() || (signal === null ? `ended with status ${code}` : `ended by ${signal}`)));
+    });
+  });
+}
+
+export function isInstalled(file: string): boolean {
+  return spawnSync(file, ['--version']).status === 0;
+}
+
+/** The line of an error's output that says what happened: the stack and the source line around it do not. */
+function essence(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  const lines = text.split('\n').map((line) => line.trim());
+  return lines.find((line) => /error/i.test(line)) ?? lines[0] ?? text;
+}
+
+/** Measures every candidate once per round, one after the other. One that fails is out for the other rounds. */
+export async function measure(
+  candidates: readonly Candidate[],
+  task: Task,
+  rounds: number,
+  progress: (text: string) => void,
+): Promise<Series[]> {
+  const samples = candidates.map((): Sample[] => []);
+  const failures: (string | undefined)[] = [];
+  const limitMs = (task.warmupSeconds + task.seconds) * 4000 + 30_000;
+  for (let round = 0; round < rounds; round++) {
+    for (const [index, { program, built, poolSize }] of candidates.entries()) {
+      if (failures[index] !== undefined) continue;
+      progress(`depth ${task.depth}, round ${round + 1} of ${rounds}: ${program.title}`);
+      const environment = poolSize === undefined ? {} : { UV_THREADPOOL_SIZE: String(poolSize) };
+      try {
+        const stdout = await run(program.command(task, built), environment, limitMs);
+        samples[index]?.push(program.parse(stdout));
+      } catch (error) {
+        failures[index] = essence(error);
+      }
+    }
+  }
+  return candidates.map((candidate, index) => {
+    const failure = failures[index];
+    if (failure !== undefined) return { ...candidate, samples: [], failure };
+    return { ...candidate, samples: samples[index] ?? [] };
+  });
+}

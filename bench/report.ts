@@ -1,0 +1,272 @@
+/** Tables for the terminal and for RESULTS.md, and the comparison with the marks that the library is held to. */
+import { cpuPerTransfer, median, rate, ratio, type Series } from './measure.ts';
+import type { MediumName } from './media.ts';
+import type { Sample } from './meter.ts';
+
+/** What all programs found on one medium at one depth. */
+export interface Result {
+  readonly medium: MediumName;
+  /** What the medium is, for people. */
+  readonly title: string;
+  readonly depth: number;
+  readonly series: readonly Series[];
+}
+
+/** What the heap does in a loop of many transfers. */
+export interface Allocation {
+  readonly title: string;
+  readonly program: string;
+  readonly depth: number;
+  /** Run with a young generation that is large enough for all of it, so that nothing is collected. */
+  readonly counted: Sample;
+  /** Run as it is by default. */
+  readonly plain: Sample;
+}
+
+export interface Table {
+  readonly title: string;
+  readonly head: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+  readonly notes: readonly string[];
+}
+
+const LIMIT = 'c';
+const PEER = 'fs-promises';
+
+const DEFAULT_POOL = 4;
+
+function fixed(value: number, digits: number): string {
+  return Number.isFinite(value) ? value.toFixed(digits) : '–';
+}
+
+const thousands = (perSecond: number): string => fixed(perSecond / 1000, perSecond < 100_000 ? 1 : 0);
+const medianRate = ({ samples }: Series): number => median(samples.map(rate));
+
+/** A program is reported with the size of the thread pool that suits it best. */
+function best(series: readonly Series[], program: string, tree = ''): Series | undefined {
+  return series
+    .filter((one) => one.program.name === program && one.tree === tree && one.samples.length > 0)
+    .sort((a, b) => medianRate(b) - medianRate(a))[0];
+}
+
+function times(a: Series | undefined, b: Series | undefined, digits = 2): string {
+  return a === undefined || b === undefined ? '–' : fixed(ratio(a, b, rate), digits);
+}
+
+function remark(one: Series, all: readonly Series[]): string {
+  if (one.poolSize === undefined) return '';
+  const usual = all.find(
+    (other) => other.program === one.program && other.tree === one.tree && other.poolSize === DEFAULT_POOL,
+  );
+  if (usual === undefined || usual === one) return `pool of ${one.poolSize}`;
+  return `pool of ${one.poolSize} (default ${DEFAULT_POOL}: ${thousands(medianRate(usual))})`;
+}
+
+export function resultTable({ title, depth, series }: Result): Table {
+  const limit = best(series, LIMIT);
+  const peer = best(series, PEER);
+  const rows: string[][] = [];
+  const notes: string[] = [];
+  for (const { program, tree, failure } of series) {
+    const name = tree === '' ? program.title : `${program.title} [${tree}]`;
+    const one = best(series, program.name, tree);
+    if (one === undefined) {
+      const note = `${name}: skipped, ${failure ?? 'not run'}`;
+      if (!notes.includes(note)) notes.push(note);
+      continue;
+    }
+    if (rows.some(([shown]) => shown === name)) continue;
+    const rates = one.samples.map(rate);
+    const collections = one.samples.map((sample) => sample.collections ?? Number.NaN);
+    rows.push([
+      name,
+      thousands(median(rates)),
+      `${thousands(Math.min(...rates))}–${thousands(Math.max(...rates))}`,
+      times(one, limit),
+      times(one, peer),
+      fixed(median(one.samples.map(cpuPerTransfer)), 2),
+      fixed(median(collections), 0),
+      remark(one, series),
+    ]);
+  }
+  return {
+    title: `${title}, depth ${depth}`,
+    head: ['program', 'k reads/s', 'min–max', '÷ C loop', '÷ fs/promises', 'CPU µs/read', 'GCs', ''],
+    rows,
+    notes,
+  };
+}
+
+function allocatedPerTransfer({ counted }: Allocation): number {
+  return counted.collections === 0 ? (counted.heapGrowth ?? Number.NaN) / counted.transfers : Number.NaN;
+}
+
+export function allocationTable(allocations: readonly Allocation[]): Table {
+  const kib = (bytes: number | undefined): string => fixed((bytes ?? Number.NaN) / 1024, 0);
+  return {
+    title: 'What the low-level loops allocate',
+    head: ['program', 'reads', 'heap before', 'after (KiB, collected)', 'allocated B/read', 'GCs (default heap)'],
+    rows: allocations.map((one) => [
+      `${one.title}, depth ${one.depth}`,
+      String(one.counted.transfers),
+      kib(one.counted.heapKept?.[0]),
+      kib(one.counted.heapKept?.[1]),
+      fixed(allocatedPerTransfer(one), 1),
+      String(one.plain.collections ?? '–'),
+    ]),
+    notes: ['8 B of each read are its place in the array that a wait returns.'],
+  };
+}
+
+/** Less than any object takes, beside the 8 bytes of the array that a wait returns. */
+const NO_OBJECT_BYTES = 8 + 12;
+
+interface Mark {
+  readonly text: string;
+  readonly found: string;
+  /** Undefined: not measured in this run. */
+  readonly met: boolean | undefined;
+}
+
+interface Rule {
+  readonly text: string;
+  readonly media: readonly MediumName[];
+  readonly depths: readonly number[];
+  readonly program: string;
+  readonly against: string;
+  readonly figure: (sample: Sample) => number;
+  readonly least?: number;
+  readonly most?: number;
+}
+
+const EVERYWHERE: readonly MediumName[] = ['tmpfs', 'loop', 'disk'];
+
+const rules: readonly Rule[] = [
+  {
+    text: 'waitSync() reaches 0.95 of the C loop at depth 32 and 128',
+    media: EVERYWHERE,
+    depths: [32, 128],
+    program: 'wait-sync',
+    against: LIMIT,
+    figure: rate,
+    least: 0.95,
+  },
+  {
+    text: 'await wait() reaches 0.85 of the C loop at depth 32 and 128 on tmpfs and loop',
+    media: ['tmpfs', 'loop'],
+    depths: [32, 128],
+    program: 'wait',
+    against: LIMIT,
+    figure: rate,
+    least: 0.85,
+  },
+  {
+    text: 'await wait() does 5 × what node:fs/promises does at depth 32 on tmpfs',
+    media: ['tmpfs'],
+    depths: [32],
+    program: 'wait',
+    against: PEER,
+    figure: rate,
+    least: 5,
+  },
+  {
+    text: 'await wait() does 3.5 × what node:fs/promises does at depth 32 on loop',
+    media: ['loop'],
+    depths: [32],
+    program: 'wait',
+    against: PEER,
+    figure: rate,
+    least: 3.5,
+  },
+  {
+    text: '… at no more than 0.25 of its CPU time per read',
+    media: ['tmpfs', 'loop'],
+    depths: [32],
+    program: 'wait',
+    against: PEER,
+    figure: cpuPerTransfer,
+    most: 0.25,
+  },
+  {
+    text: 'await wait() does 1.2 × what node:fs/promises does at depth 1 everywhere',
+    media: EVERYWHERE,
+    depths: [1],
+    program: 'wait',
+    against: PEER,
+    figure: rate,
+    least: 1.2,
+  },
+];
+
+function judge(rule: Rule, results: readonly Result[]): Mark[] {
+  const marks: Mark[] = [];
+  for (const medium of rule.media) {
+    for (const depth of rule.depths) {
+      const result = results.find((one) => one.medium === medium && one.depth === depth);
+      const a = best(result?.series ?? [], rule.program);
+      const b = best(result?.series ?? [], rule.against);
+      const where = `${medium}, depth ${depth}`;
+      if (a === undefined || b === undefined) {
+        marks.push({ text: rule.text, found: `${where}: not measured`, met: undefined });
+      } else {
+        const value = ratio(a, b, rule.figure);
+        const met = value >= (rule.least ?? 0) && value <= (rule.most ?? Number.POSITIVE_INFINITY);
+        marks.push({ text: rule.text, found: `${where}: ${fixed(value, 2)}`, met });
+      }
+    }
+  }
+  return marks;
+}
+
+function judgeAllocation(allocations: readonly Allocation[]): Mark {
+  const text = 'the low-level loop allocates nothing per read';
+  const one = allocations.find(({ program }) => program === 'wait-sync');
+  if (one === undefined) return { text, found: 'not measured', met: undefined };
+  const bytes = allocatedPerTransfer(one);
+  const found = `${fixed(bytes, 1)} B per read, depth ${one.depth}; the array that a wait returns is 8 of them`;
+  return { text, found, met: bytes < NO_OBJECT_BYTES };
+}
+
+export function markTable(results: readonly Result[], allocations: readonly Allocation[]): Table {
+  const marks = [...rules.flatMap((rule) => judge(rule, results)), judgeAllocation(allocations)];
+  return {
+    title: 'The marks',
+    head: ['mark', 'found', ''],
+    rows: marks.map(({ text, found, met }) => [text, found, met === undefined ? '–' : met ? 'met' : 'MISSED']),
+    notes: [],
+  };
+}
+
+/** Columns of figures stand to the right, those of words to the left. */
+function isFigures(rows: readonly (readonly string[])[], column: number): boolean {
+  return rows.every((row) => /^[\d.–-]*$/.test(row[column] ?? ''));
+}
+
+export function asText({ title, head, rows, notes }: Table): string {
+  const widths = head.map((cell, column) => Math.max(cell.length, ...rows.map((row) => row[column]?.length ?? 0)));
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, column) => {
+        const width = widths[column] ?? 0;
+        return isFigures(rows, column) ? cell.padStart(width) : cell.padEnd(width);
+      })
+      .join('  ')
+      .trimEnd();
+  return [title, line(head), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line), ...notes, ''].join(
+    '\n',
+  );
+}
+
+export function asMarkdown({ title, head, rows, notes }: Table): string {
+  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  const rule = head.map((_, column) => (isFigures(rows, column) ? '---:' : '---'));
+  return [
+    `### ${title}`,
+    '',
+    line(head),
+    line(rule),
+    ...rows.map(line),
+    '',
+    ...notes.flatMap((note) => [note, '']),
+  ].join('\n');
+}

@@ -1,0 +1,279 @@
+/**
+ * Random 4 KiB direct reads: fileaio beside the same loop in C, which is the speed limit, and beside node:fs.
+ * `npm run bench -- --help` says what can be chosen.
+ */
+import { writeFileSync } from 'node:fs';
+import { availableParallelism, release } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { build } from './build.ts';
+import { type Candidate, isInstalled, measure, run } from './measure.ts';
+import { type Medium, type MediumName, media } from './media.ts';
+import type { Sample } from './meter.ts';
+import { type Built, childCommand, type Program, programs, type Task } from './programs.ts';
+import {
+  type Allocation,
+  allocationTable,
+  asMarkdown,
+  asText,
+  markTable,
+  type Result,
+  resultTable,
+  type Table,
+} from './report.ts';
+
+const BLOCK_SIZE = 4096;
+
+const ALLOCATION_DEPTH = 128;
+const ALLOCATION_TRANSFERS = 1_000_000;
+
+const allNames = programs.map(({ name }) => name);
+
+const HELP = `npm run bench -- [options]
+  --media LIST      of: ${Object.keys(media).join(',')}
+  --depths LIST     default 1,32,128
+  --programs LIST   of: ${allNames.join(',')}
+  --rounds N        default 5; the programs take turns in each
+  --seconds S       to measure in each round, default 1.5
+  --warmup S        before that, default 0.5
+  --size MIB        of each file, a power of two, default 256
+  --pools LIST      sizes of libuv's thread pool for node:fs, the best is reported; default 4,16
+  --tree NAME=DIR   also run the library of another tree of this project, in the same rounds; may be repeated
+  --no-allocation   leave out counting what the low-level loops allocate
+  --json FILE       write every sample there
+  --write           write bench/RESULTS.md`;
+
+class UsageError extends Error {}
+
+function list<T extends string>(name: string, value: string | undefined, known: readonly T[]): T[] {
+  if (value === undefined) return [...known];
+  return value.split(',').map((item) => {
+    const found = known.find((candidate) => candidate === item);
+    if (found === undefined) throw new UsageError(`--${name}: '${item}' is none of ${known.join(', ')}`);
+    return found;
+  });
+}
+
+function figure(name: string, value: string, least: number): number {
+  const parsed = Number(value);
+  if (!(parsed >= least)) throw new UsageError(`--${name}: '${value}' is not a number of ${least} or more`);
+  return parsed;
+}
+
+function counts(name: string, value: string): number[] {
+  return value.split(',').map((item) => Math.floor(figure(name, item, 1)));
+}
+
+function readOptions() {
+  const { values } = parseArgs({
+    options: {
+      media: { type: 'string' },
+      depths: { type: 'string', default: '1,32,128' },
+      programs: { type: 'string' },
+      rounds: { type: 'string', default: '5' },
+      seconds: { type: 'string', default: '1.5' },
+      warmup: { type: 'string', default: '0.5' },
+      size: { type: 'string', default: '256' },
+      pools: { type: 'string', default: '4,16' },
+      tree: { type: 'string', multiple: true, default: [] },
+      'no-allocation': { type: 'boolean', default: false },
+      json: { type: 'string' },
+      write: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  const size = figure('size', values.size, 1);
+  if (!Number.isInteger(Math.log2(size))) throw new UsageError(`--size: ${size} is not a power of two`);
+  const wanted = list('programs', values.programs, allNames);
+  return {
+    help: values.help,
+    media: list('media', values.media, Object.keys(media) as MediumName[]),
+    depths: counts('depths', values.depths),
+    programs: programs.filter(({ name }) => wanted.includes(name)),
+    rounds: Math.floor(figure('rounds', values.rounds, 1)),
+    seconds: figure('seconds', values.seconds, 0.01),
+    warmup: figure('warmup', values.warmup, 0),
+    size,
+    pools: counts('pools', values.pools),
+    trees: new Map(
+      values.tree.map((tree) => {
+        const at = tree.indexOf('=');
+        if (at < 1) throw new UsageError(`--tree: '${tree}' is not of the form NAME=DIR`);
+        return [tree.slice(0, at), resolve(tree.slice(at + 1))] as const;
+      }),
+    ),
+    allocation: !values['no-allocation'],
+    json: values.json,
+    write: values.write,
+  };
+}
+
+type Options = ReturnType<typeof readOptions>;
+
+function progress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
+}
+
+/** Every way in which the programs are to be run at this depth. */
+function candidatesAt(depth: number, options: Options, builds: ReadonlyMap<string, Built>): Candidate[] {
+  const all: Candidate[] = [];
+  for (const [tree, built] of builds) {
+    for (const program of options.programs) {
+      if (depth > (program.maxDepth ?? Number.POSITIVE_INFINITY)) continue;
+      if (tree !== '' && program.ours !== true) continue;
+      if (program.pooled !== true) all.push({ program, built, tree });
+      else for (const poolSize of options.pools) all.push({ program, built, tree, poolSize });
+    }
+  }
+  return all;
+}
+
+async function allocationOf(program: Program, base: Omit<Task, 'depth'>, built: Built): Promise<Allocation> {
+  const task = { ...base, depth: ALLOCATION_DEPTH, warmupSeconds: 0, seconds: 0 };
+  const loop = program.name === 'wait' ? 'wait' : 'waitSync';
+  const job = {
+    ...task,
+    loop,
+    engine: 'kernel-aio',
+    warmupTransfers: ALLOCATION_TRANSFERS / 2,
+    transfers: ALLOCATION_TRANSFERS,
+  } as const;
+  const sample = async (...flags: string[]): Promise<Sample> =>
+    program.parse(await run(childCommand(job, built, flags), {}, 120_000));
+  return {
+    title: program.title,
+    program: program.name,
+    depth: ALLOCATION_DEPTH,
+    counted: await sample('--expose-gc', '--min-semi-space-size=64', '--max-semi-space-size=64'),
+    plain: await sample(),
+  };
+}
+
+async function measureMedium(
+  medium: Medium,
+  options: Options,
+  builds: ReadonlyMap<string, Built>,
+): Promise<{ results: Result[]; allocations: Allocation[] }> {
+  const results: Result[] = [];
+  const allocations: Allocation[] = [];
+  const base = {
+    path: medium.path,
+    blockSize: BLOCK_SIZE,
+    blocks: (options.size * 1024 * 1024) / BLOCK_SIZE,
+    warmupSeconds: options.warmup,
+    seconds: options.seconds,
+  };
+  for (const depth of options.depths) {
+    const candidates = candidatesAt(depth, options, builds);
+    const series = await measure(candidates, { ...base, depth }, options.rounds, (text) =>
+      progress(`${medium.name}, ${text}`),
+    );
+    const result = { medium: medium.name, title: medium.title, depth, series };
+    results.push(result);
+    progress('');
+    console.log(asText(resultTable(result)));
+  }
+  const built = builds.get('');
+  // On memory, where the batches are full: what is allocated per wait is spread over most reads there.
+  if (options.allocation && medium.name === 'tmpfs' && built !== undefined) {
+    for (const program of options.programs.filter(({ ours }) => ours)) {
+      allocations.push(await allocationOf(program, base, built));
+    }
+    if (allocations.length > 0) console.log(asText(allocationTable(allocations)));
+  }
+  return { results, allocations };
+}
+
+/** Of the kernel: what may follow the numbers names somebody's machine. */
+function kernelVersion(): string {
+  return /^\d+(\.\d+)*/.exec(release())?.[0] ?? release();
+}
+
+function markdown(options: Options, tables: readonly Table[], marks: Table, skipped: readonly string[]): string {
+  const args = process.argv
+    .slice(2)
+    .filter((arg, index, all) => !/^--(json|tree)/.test(arg) && !/^--(json|tree)$/.test(all[index - 1] ?? ''));
+  return `# Benchmark results
+
+${new Date().toISOString().slice(0, 10)}, Linux ${kernelVersion()}, Node ${process.version}, ${availableParallelism()} cores, noisy: the ratios matter, the figures do not.
+
+    npm run bench -- ${args.join(' ')}
+
+Random 4 KiB reads with O_DIRECT from a file of ${options.size} MiB, at a fixed number of reads in flight. Each program runs in a
+process of its own: ${options.warmup} s to warm up, ${options.seconds} s measured, ${options.rounds} rounds in which the programs take turns. Shown are the median,
+the least and the most; ratios are the median of the ratios within each round. The CPU time is that of the process; what kernel
+threads do for it (a loop device has some) is not in it. \`GCs\` are garbage collections in the measured time. The programs on
+libuv's thread pool ran with ${options.pools.join(' and ')} threads; the better one is shown.
+
+${[marks, ...tables].map((table) => asMarkdown(table).replace(/^### The/, '## The')).join('\n')}${
+  skipped.length > 0 ? `\nNot measured: ${skipped.join('; ')}.\n` : ''
+}`;
+}
+
+async function main(): Promise<void> {
+  const options = readOptions();
+  if (options.help) {
+    console.log(HELP);
+    return;
+  }
+  const skipped: string[] = [];
+  const skip = (text: string): void => {
+    skipped.push(text);
+    console.log(`skipped: ${text}\n`);
+  };
+  options.programs = options.programs.filter(({ title, requires }) => {
+    if (requires === undefined || isInstalled(requires)) return true;
+    skip(`${title}: ${requires} is not installed`);
+    return false;
+  });
+  const sources = options.programs.flatMap(({ source }) => source ?? []);
+  const builds = build(options.trees, new Set(sources));
+  const results: Result[] = [];
+  const allocations: Allocation[] = [];
+  for (const name of options.media) {
+    let medium: Medium;
+    try {
+      progress(`${name}: writing ${options.size} MiB`);
+      medium = media[name](options.size);
+    } catch (error) {
+      progress('');
+      skip(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+      continue;
+    }
+    const measured = await measureMedium(medium, options, builds);
+    medium.close();
+    results.push(...measured.results);
+    allocations.push(...measured.allocations);
+  }
+  const marks = markTable(results, allocations);
+  console.log(asText(marks));
+  if (options.json !== undefined) {
+    const flat = results.map(({ series, ...where }) => ({
+      ...where,
+      series: series.map(({ program, tree, poolSize, samples, failure }) => ({
+        program: program.name,
+        tree,
+        poolSize,
+        samples,
+        failure,
+      })),
+    }));
+    const report = { kernel: kernelVersion(), node: process.version, results: flat, allocations, skipped };
+    writeFileSync(options.json, `${JSON.stringify(report, undefined, 2)}\n`);
+  }
+  if (options.write) {
+    const tables = results.map(resultTable);
+    if (allocations.length > 0) tables.push(allocationTable(allocations));
+    const file = join(dirname(fileURLToPath(import.meta.url)), 'RESULTS.md');
+    writeFileSync(file, markdown(options, tables, marks, skipped));
+  }
+}
+
+try {
+  await main();
+} catch (error) {
+  const usage = error instanceof UsageError || (error instanceof TypeError && 'code' in error);
+  console.error(usage ? `${error.message}\n\n${HELP}` : error);
+  process.exitCode = usage ? 2 : 1;
+}

@@ -1,0 +1,573 @@
+/**
+ * Linux io_uring: io_uring_setup(2), io_uring_enter(2), io_uring_register(2).
+ *
+ * The rings and the submission entries are memory that is shared with the kernel; TypeScript writes and reads it, with Atomics
+ * where the two sides meet: our tail of the submission ring, our head of the completion ring. One io_uring_enter submits a
+ * batch. On a fast device its completions are in the ring when it returns, and waiting for them needs no system call at all.
+ */
+import { readFileSync } from 'node:fs';
+import * as abi from '../abi/uring.ts';
+import type { Memory } from '../buffer.ts';
+import type { Engine, EngineDriver, EngineHost, EngineOptions } from '../engine.ts';
+import { AioError, codeOf, EAGAIN, ECANCELED, EINTR, systemError, textOf } from '../errors.ts';
+import type { Native } from '../native.ts';
+import { FDATASYNC, FSYNC, READ, type Transfer } from '../transfer.ts';
+import type { WakeCell } from '../wake.ts';
+import { Iovecs, setAddress } from './iovecs.ts';
+import { Port, requireShim } from './port.ts';
+
+const EBUSY = 16;
+const ETIME = 62;
+const EOWNERDEAD = 130;
+
+/** `user_data` of what is no transfer: the poll on the wake descriptor, and cancel requests. */
+const WAKE_DATA = -1;
+const CANCEL_DATA = -2;
+
+/** A blocked thread looks up this often, so that worker.terminate() can end it. */
+const BLOCK_SLICE_MS = 100;
+
+/** The most entries of a submission ring; larger batches go down in several calls. */
+const SQ_ENTRIES = 4096;
+
+/** How long a polling kernel thread (`sqpoll`) spins before it sleeps. */
+const SQ_THREAD_IDLE_MS = 50;
+
+/** Places for registered files and buffers. What finds none goes without. */
+const FIXED_FILES = 256;
+const FIXED_BUFFERS = 16;
+/** The kernel's limit for one registered buffer. */
+const FIXED_BUFFER_BYTES = 2 ** 30;
+
+/** A cancelled request answers at once; this is how long its completion may take before we say that it goes on. */
+const CANCEL_MS = 20;
+
+/**
+ * Ways to set a ring up, best first. Without one of the taskrun flags completions interrupt the submitting thread, which costs up
+ * to half of the throughput. DEFER_TASKRUN (Linux 6.1) finishes requests when this thread asks for completions; COOP_TASKRUN
+ * (5.19) whenever it enters the kernel. TASKRUN_FLAG shows in the ring that there is something to ask for.
+ */
+const SETUPS = [
+  abi.SETUP_SUBMIT_ALL | abi.SETUP_SINGLE_ISSUER | abi.SETUP_DEFER_TASKRUN | abi.SETUP_TASKRUN_FLAG,
+  abi.SETUP_SUBMIT_ALL | abi.SETUP_COOP_TASKRUN | abi.SETUP_TASKRUN_FLAG,
+  abi.SETUP_SUBMIT_ALL,
+  0,
+] as const;
+
+/** Sizes of the rings; for tests, the others come from maxRequests. */
+export interface RingSizes {
+  readonly sqEntries?: number;
+  readonly cqEntries?: number;
+}
+
+const SYSCTL = '/proc/sys/kernel/io_uring_disabled';
+
+function whyNot(errno: number): string {
+  const code = codeOf(errno);
+  if (code === 'ENOSYS')
+    return 'The kernel was built without CONFIG_IO_URING, is older than 5.1, or a sandbox hides it';
+  if (code !== 'EPERM' && code !== 'EACCES') return 'See io_uring_setup(2)';
+  let disabled = 'unknown';
+  try {
+    disabled = readFileSync(SYSCTL, 'utf8').trim();
+  } catch {
+    // Kernels before 6.6 have no such sysctl.
+  }
+  if (disabled === '1' || disabled === '2') {
+    return `The sysctl kernel.io_uring_disabled is ${disabled}: set it to 0 (1 allows only members of kernel.io_uring_group)`;
+  }
+  return 'A seccomp filter forbids it, as those of Docker and Kubernetes do by default: allow io_uring_setup, io_uring_enter and io_uring_register';
+}
+
+function unsupported(reason: string, errno?: number): AioError {
+  return new AioError(
+    'ERR_AIO_NOT_SUPPORTED',
+    `The engine 'io-uring' cannot work here: ${reason}`,
+    errno === undefined ? {} : { errno, syscall: 'io_uring_setup' },
+  );
+}
+
+interface Ring {
+  readonly fd: number;
+  readonly flags: number;
+  readonly params: DataView;
+}
+
+/** io_uring_setup with the best flags that this kernel takes. */
+function setUp(native: Native, sqEntries: number, cqEntries: number, sqpoll: boolean): Ring {
+  let errno = 0;
+  for (const how of sqpoll ? [abi.SETUP_SQPOLL | abi.SETUP_SUBMIT_ALL, abi.SETUP_SQPOLL] : SETUPS) {
+    const bytes = new Uint8Array(abi.PARAMS_SIZE);
+    const params = new DataView(bytes.buffer);
+    const flags = how | abi.SETUP_CQSIZE | abi.SETUP_CLAMP;
+    params.setUint32(abi.PARAMS_FLAGS, flags, true);
+    params.setUint32(abi.PARAMS_CQ_ENTRIES, cqEntries, true);
+    if (sqpoll) params.setUint32(abi.PARAMS_SQ_THREAD_IDLE, SQ_THREAD_IDLE_MS, true);
+    const fd = native.ringSetup(sqEntries, bytes);
+    if (fd < 0) {
+      errno = fd;
+      if (codeOf(fd) === 'EINVAL') continue; // a flag that this kernel does not know
+      break;
+    }
+    const missing = abi.FEATURES & ~params.getUint32(abi.PARAMS_FEATURES, true);
+    if (missing === 0) return { fd, flags, params };
+    native.closeFd(fd);
+    throw unsupported(
+      `this kernel's io_uring lacks features (0x${missing.toString(16)}): Linux 5.11 or newer is needed`,
+    );
+  }
+  if (codeOf(errno) === 'EMFILE' || codeOf(errno) === 'ENFILE') {
+    throw systemError(errno, 'io_uring_setup', 'making a ring', 'Close some files, or raise the limit: ulimit -n');
+  }
+  throw unsupported(`io_uring_setup answered ${textOf(errno)}. ${whyNot(errno)}`, errno);
+}
+
+function mapped(native: Native, fd: number, offset: number, bytes: number): ArrayBuffer {
+  const buffer = native.map(fd, offset, bytes);
+  if (typeof buffer !== 'number') return buffer;
+  if (codeOf(buffer) === 'EOPNOTSUPP') {
+    throw unsupported('this runtime keeps JavaScript memory in a sandbox and takes none from outside');
+  }
+  throw systemError(buffer, 'mmap', `mapping ${bytes} bytes of a ring`);
+}
+
+class IoUring implements Engine {
+  readonly name = 'io-uring';
+  readonly cell: WakeCell;
+  readonly abandon: () => void;
+  readonly #native: Native;
+  readonly #host: EngineHost;
+  readonly #ready: () => void;
+  readonly #port: Port;
+  readonly #fd: number;
+  readonly #sqpoll: boolean;
+  readonly #credentials: number;
+  readonly #iovecs: Iovecs;
+
+  readonly #rings: ArrayBuffer;
+  readonly #sqeMemory: ArrayBuffer;
+  readonly #words: Int32Array;
+  readonly #sqes: Int32Array;
+  readonly #cqes: Int32Array;
+  /** Where in `#words` the kernel's and our counters stand. */
+  readonly #sqHead: number;
+  readonly #sqTail: number;
+  readonly #sqFlags: number;
+  readonly #cqHead: number;
+  readonly #cqTail: number;
+  readonly #sqMask: number;
+  readonly #cqMask: number;
+  /** Our own: entries written, completions taken. They wrap at 32 bits, as the kernel's do. */
+  #tail: number;
+  #head: number;
+
+  #wakeArmed = false;
+  #eventfdRegistered = false;
+  #files: Map<number, number> | undefined;
+  #buffers: Map<Memory, number> | undefined;
+
+  /** A cancel request under way: of which slot, its answer, and how the transfer ended. */
+  #cancelSlot = -1;
+  #cancelAnswer: number | undefined;
+  #cancelResult: number | undefined;
+
+  constructor(native: Native, host: EngineHost, maxRequests: number, { sqpoll }: EngineOptions, sizes: RingSizes) {
+    const { sqEntries = Math.min(maxRequests + 1, SQ_ENTRIES), cqEntries = Math.max(maxRequests + 2, sqEntries) } =
+      sizes;
+    const { fd, params } = setUp(native, sqEntries, cqEntries, sqpoll);
+    const at = (offset: number): number => params.getUint32(offset, true);
+    const sqCount = at(abi.PARAMS_SQ_ENTRIES);
+    const cqCount = at(abi.PARAMS_CQ_ENTRIES);
+    const array = at(abi.PARAMS_SQ_ARRAY);
+    const cqes = at(abi.PARAMS_CQ_CQES);
+    const bytes = Math.max(array + sqCount * 4, cqes + cqCount * abi.CQE_SIZE);
+    const counters = {
+      fd,
+      sqHead: at(abi.PARAMS_SQ_HEAD),
+      cqHead: at(abi.PARAMS_CQ_HEAD),
+      cqTail: at(abi.PARAMS_CQ_TAIL),
+      bytes,
+    };
+    try {
+      this.#rings = mapped(native, fd, abi.OFF_SQ_RING, bytes);
+      this.#sqeMemory = mapped(native, fd, abi.OFF_SQES, sqCount * abi.SQE_SIZE);
+      this.#port = new Port(native, 0, counters);
+    } catch (error) {
+      native.closeFd(fd);
+      throw error;
+    }
+    this.#native = native;
+    this.#host = host;
+    this.#ready = () => host.ready();
+    this.#fd = fd;
+    this.#sqpoll = sqpoll;
+    this.#credentials = native.credentials();
+    this.#iovecs = new Iovecs(native);
+    this.cell = this.#port.cell;
+
+    this.#words = new Int32Array(this.#rings, 0, Math.floor(bytes / 4));
+    this.#sqes = new Int32Array(this.#sqeMemory);
+    this.#cqes = new Int32Array(this.#rings, cqes, cqCount * abi.CQE_WORDS);
+    this.#sqHead = counters.sqHead / 4;
+    this.#sqTail = at(abi.PARAMS_SQ_TAIL) / 4;
+    this.#sqFlags = at(abi.PARAMS_SQ_FLAGS) / 4;
+    this.#cqHead = counters.cqHead / 4;
+    this.#cqTail = counters.cqTail / 4;
+    this.#sqMask = sqCount - 1;
+    this.#cqMask = cqCount - 1;
+    this.#tail = Atomics.load(this.#words, this.#sqTail);
+    this.#head = Atomics.load(this.#words, this.#cqHead);
+    // The kernel takes entries through this array; ours are always in order.
+    for (let index = 0; index < sqCount; index++) this.#words[array / 4 + index] = index;
+
+    const port = this.#port;
+    const maps = [this.#rings, this.#sqeMemory];
+    this.abandon = () => void closeRing(native, port, maps);
+  }
+
+  submit(batch: readonly (Transfer | undefined)[], from: number, to: number): number {
+    const vectored = this.#iovecs.write(batch, from, to) > 0;
+    const capacity = this.#sqMask + 1;
+    let written = from;
+    while (written < to) {
+      const room = capacity - this.#queued();
+      const until = Math.min(to, written + room);
+      for (; written < until; written++) {
+        const transfer = batch[written];
+        if (transfer !== undefined) this.#write(transfer);
+      }
+      const left = this.#flush();
+      if (left > 0) {
+        // The kernel has no room. What it did not take is taken back: the ring is ours until we enter again.
+        if (this.#sqpoll) continue;
+        this.#tail = (this.#tail - left) | 0;
+        Atomics.store(this.#words, this.#sqTail, this.#tail);
+        written -= left;
+        break;
+      }
+    }
+    // A polling kernel thread reads the segments when it gets there, and the next batch will overwrite them.
+    if (this.#sqpoll && vectored) while (this.#queued() > 0) this.#flush();
+    return written - from;
+  }
+
+  /** Entries that are written and that the kernel has not consumed. */
+  #queued(): number {
+    return (this.#tail - Atomics.load(this.#words, this.#sqHead)) | 0;
+  }
+
+  /** The next free entry, cleared, as an index of words. */
+  #entry(): number {
+    const at = (this.#tail & this.#sqMask) * abi.SQE_WORDS;
+    this.#tail = (this.#tail + 1) | 0;
+    return at;
+  }
+
+  #write(transfer: Transfer): void {
+    const sqes = this.#sqes;
+    const at = this.#entry();
+    const { operation } = transfer;
+    let opcode: number;
+    let length = 0;
+    let flags = 0;
+    let buffer = 0;
+    sqes[at + abi.SQE_OFF] = transfer.positionLow;
+    sqes[at + abi.SQE_OFF + 1] = transfer.positionHigh;
+    if (transfer.vectored) {
+      opcode = operation === READ ? abi.OP_READV : abi.OP_WRITEV;
+      length = transfer.to - transfer.from;
+      setAddress(sqes, at + abi.SQE_ADDR, this.#iovecs.addressOf(transfer));
+    } else if (operation === FSYNC || operation === FDATASYNC) {
+      opcode = abi.OP_FSYNC;
+      flags = operation === FDATASYNC ? abi.FSYNC_DATASYNC : 0;
+      sqes[at + abi.SQE_OFF] = sqes[at + abi.SQE_OFF + 1] = 0;
+      sqes[at + abi.SQE_ADDR] = sqes[at + abi.SQE_ADDR + 1] = 0;
+    } else {
+      const segment = transfer.segments[0];
+      const fixed = segment.bounceOffset < 0 ? this.#buffers?.get(segment.memory) : undefined;
+      length = Math.min(transfer.length, abi.MAX_LENGTH);
+      sqes[at + abi.SQE_ADDR] = segment.addressLow;
+      sqes[at + abi.SQE_ADDR + 1] = segment.addressHigh;
+      if (fixed === undefined) {
+        opcode = operation === READ ? abi.OP_READ : abi.OP_WRITE;
+      } else {
+        opcode = operation === READ ? abi.OP_READ_FIXED : abi.OP_WRITE_FIXED;
+        buffer = fixed;
+      }
+    }
+    const file = this.#files?.get(transfer.fd);
+    if (file === undefined) {
+      sqes[at + abi.SQE_OPCODE] = opcode;
+      sqes[at + abi.SQE_FD] = transfer.fd;
+    } else {
+      sqes[at + abi.SQE_OPCODE] = opcode | abi.SQE_FIXED_FILE;
+      sqes[at + abi.SQE_FD] = file;
+    }
+    sqes[at + abi.SQE_LEN] = length;
+    sqes[at + abi.SQE_OP_FLAGS] = flags;
+    sqes[at + abi.SQE_USER_DATA] = transfer.slot;
+    sqes[at + abi.SQE_USER_DATA + 1] = 0;
+    sqes.fill(0, at + abi.SQE_BUF_INDEX, at + abi.SQE_WORDS);
+    sqes[at + abi.SQE_BUF_INDEX] = buffer;
+  }
+
+  /** An entry of our own: a poll or a cancel. */
+  #writeOwn(opcode: number, fd: number, address: number, opFlags: number, userData: number): void {
+    const at = this.#entry();
+    this.#sqes.fill(0, at, at + abi.SQE_WORDS);
+    this.#sqes[at + abi.SQE_OPCODE] = opcode;
+    this.#sqes[at + abi.SQE_FD] = fd;
+    this.#sqes[at + abi.SQE_ADDR] = address;
+    this.#sqes[at + abi.SQE_OP_FLAGS] = opFlags;
+    this.#sqes[at + abi.SQE_USER_DATA] = userData;
+  }
+
+  /** Gives the kernel what is written; returns how many entries it has no room for. */
+  #flush(): number {
+    // The kernel must see the entries before it sees the tail that covers them.
+    Atomics.store(this.#words, this.#sqTail, this.#tail);
+    if (this.#sqpoll) {
+      const flags = Atomics.load(this.#words, this.#sqFlags);
+      const wait = this.#queued() > this.#sqMask ? abi.ENTER_SQ_WAIT : 0;
+      if ((flags & abi.SQ_NEED_WAKEUP) !== 0 || wait !== 0) {
+        this.#enter(this.#queued(), 0, abi.ENTER_SQ_WAKEUP | wait, -1);
+      }
+      return Math.max(0, this.#queued() - this.#sqMask - 1);
+    }
+    let reaped = false;
+    for (let left = this.#queued(); left > 0; left = this.#queued()) {
+      const result = this.#enter(left, 0, 0, -1);
+      if (result > 0) continue;
+      if (result !== 0 && result !== -EAGAIN && result !== -EBUSY && result !== -EINTR) {
+        this.#takeBack();
+        throw systemError(result, 'io_uring_enter', 'submitting requests', 'None of those that are left was submitted');
+      }
+      // No memory, or too many completions that did not fit into their ring: taking those makes room.
+      if (reaped) return left;
+      this.#fetch();
+      reaped = true;
+    }
+    return 0;
+  }
+
+  /** The entries that the kernel did not consume are ours again. */
+  #takeBack(): void {
+    this.#tail = Atomics.load(this.#words, this.#sqHead);
+    Atomics.store(this.#words, this.#sqTail, this.#tail);
+  }
+
+  #enter(submit: number, complete: number, flags: number, timeoutUs: number): number {
+    const result = this.#native.ringEnter(this.#fd, submit, complete, flags, timeoutUs, this.#credentials);
+    if (result === -EOWNERDEAD) {
+      this.#takeBack();
+      throw new AioError(
+        'ERR_AIO_NOT_SUPPORTED',
+        'The process has changed its effective user or group since this context was made, and io_uring would still act with the old ones (CVE-2024-22017). Nothing was submitted: close this context and make a new one',
+      );
+    }
+    return result;
+  }
+
+  reap(): void {
+    this.#drain();
+    if (this.#wantsEntering()) this.#fetch();
+  }
+
+  /** The kernel has finished requests whose completions it shows only to those who ask. */
+  #wantsEntering(): boolean {
+    return (Atomics.load(this.#words, this.#sqFlags) & (abi.SQ_TASKRUN | abi.SQ_CQ_OVERFLOW)) !== 0;
+  }
+
+  /** Asks for completions until there are no more to be had without waiting. */
+  #fetch(): void {
+    do {
+      this.#native.ringEnter(this.#fd, 0, 0, abi.ENTER_GETEVENTS, -1, this.#credentials);
+    } while (this.#drain() > 0 && this.#wantsEntering());
+  }
+
+  /** Takes every completion out of the ring; returns how many. */
+  #drain(): number {
+    const tail = Atomics.load(this.#words, this.#cqTail);
+    const count = (tail - this.#head) | 0;
+    if (count === 0) return 0;
+    const cqes = this.#cqes;
+    try {
+      while (this.#head !== tail) {
+        const at = (this.#head & this.#cqMask) * abi.CQE_WORDS;
+        const slot = cqes[at + abi.CQE_USER_DATA] ?? 0;
+        const result = cqes[at + abi.CQE_RES] ?? 0;
+        this.#head = (this.#head + 1) | 0;
+        if (slot >= 0) {
+          if (slot === this.#cancelSlot) this.#cancelResult = result;
+          this.#host.complete(slot, result);
+        } else if (slot === WAKE_DATA) {
+          this.#native.drain(this.cell.fd);
+          this.#wakeArmed = false;
+        } else if (slot === CANCEL_DATA) {
+          this.#cancelAnswer = result;
+        }
+      }
+    } finally {
+      // From here on the kernel may write over what was read.
+      Atomics.store(this.#words, this.#cqHead, this.#head);
+    }
+    return count;
+  }
+
+  block(timeoutMs: number): void {
+    if (this.#drain() > 0) return;
+    this.#armWake();
+    const timeoutUs = Math.ceil(Math.min(timeoutMs, BLOCK_SLICE_MS) * 1000);
+    const submit = this.#sqpoll ? 0 : this.#queued();
+    const wakeUp = this.#sqpoll ? abi.ENTER_SQ_WAKEUP : 0;
+    const result = this.#enter(submit, 1, abi.ENTER_GETEVENTS | wakeUp, timeoutUs);
+    if (result < 0 && ![EINTR, ETIME, EAGAIN, EBUSY].includes(-result)) {
+      throw systemError(result, 'io_uring_enter', 'waiting for completions', 'The requests stay pending: wait again');
+    }
+    this.#drain();
+  }
+
+  /**
+   * Writes a poll on the wake descriptor into the ring, to go down with the next call: so that waiting for completions, by
+   * blocking or by the event loop, ends on a wake-up too. It fires once; a descriptor that is readable already fires it at once.
+   */
+  #armWake(): void {
+    if (this.#wakeArmed || this.#queued() > this.#sqMask) return;
+    this.#writeOwn(abi.OP_POLL_ADD, this.cell.fd, 0, abi.POLLIN, WAKE_DATA);
+    Atomics.store(this.#words, this.#sqTail, this.#tail);
+    this.#wakeArmed = true;
+  }
+
+  arm(): void {
+    if (!this.#eventfdRegistered) {
+      // Only now: a program that never waits on the event loop does not pay for the signals.
+      const result = this.#native.ringRegister(this.#fd, abi.REGISTER_EVENTFD, Int32Array.of(this.#port.eventFd), 1);
+      if (result < 0) throw systemError(result, 'io_uring_register', 'registering the eventfd of a ring');
+      this.#eventfdRegistered = true;
+      // What completed before the eventfd was there has not signalled it.
+      setImmediate(this.#ready);
+    }
+    this.#port.arm(this.#ready);
+    if (this.#wakeArmed) return;
+    this.#armWake();
+    if (this.#flush() > 0) {
+      this.#takeBack();
+      this.#wakeArmed = false;
+      setTimeout(this.#ready, 10);
+    }
+    // A completion that the flush itself brought does not signal the eventfd again once it is taken.
+    if (this.#wantsEntering() || Atomics.load(this.#words, this.#cqTail) !== this.#head) setImmediate(this.#ready);
+  }
+
+  disarm(): void {
+    this.#port.disarm();
+  }
+
+  /**
+   * The kernel says whether it found the request. Found is not yet canceled (a read that finishes in the same moment still
+   * does), so what decides is how the request itself ended.
+   */
+  cancel(transfer: Transfer): boolean {
+    this.#cancelSlot = transfer.slot;
+    this.#cancelAnswer = this.#cancelResult = undefined;
+    try {
+      if (this.#queued() > this.#sqMask && this.#flush() > 0) return false;
+      this.#writeOwn(abi.OP_ASYNC_CANCEL, -1, transfer.slot, 0, CANCEL_DATA);
+      if (this.#flush() > 0) {
+        this.#takeBack();
+        return false;
+      }
+      const deadline = performance.now() + CANCEL_MS;
+      while (this.#cancelAnswer === undefined || (this.#cancelAnswer === 0 && this.#cancelResult === undefined)) {
+        const late = performance.now() > deadline;
+        if (late && this.#cancelAnswer !== undefined) break;
+        this.#enter(0, 1, abi.ENTER_GETEVENTS, 1000);
+        this.#drain();
+      }
+      return this.#cancelResult === -ECANCELED;
+    } finally {
+      this.#cancelSlot = -1;
+    }
+  }
+
+  /** Registers the descriptor, so that the kernel need not look it up for each request. */
+  associate(fd: number): void {
+    if (this.#files === undefined) {
+      const none = new Int32Array(FIXED_FILES).fill(-1);
+      if (this.#native.ringRegister(this.#fd, abi.REGISTER_FILES, none, FIXED_FILES) < 0) return;
+      this.#files = new Map();
+    }
+    const index = this.#files.get(fd) ?? this.#files.size;
+    if (index === FIXED_FILES) return;
+    const file = Int32Array.of(fd);
+    const update = new Int32Array(4);
+    update[0] = index;
+    setAddress(update, 2, this.#native.address(new Uint8Array(file.buffer)));
+    if (this.#native.ringRegister(this.#fd, abi.REGISTER_FILES_UPDATE, update, 1) === 1) this.#files.set(fd, index);
+    else this.#files.delete(fd);
+  }
+
+  /** Registers a slab, so that the kernel need not pin its pages for each request. */
+  associateMemory(memory: Memory): void {
+    const resource = new Int32Array(abi.RSRC_SIZE / 4);
+    if (this.#buffers === undefined) {
+      resource[0] = FIXED_BUFFERS;
+      resource[1] = abi.RSRC_REGISTER_SPARSE;
+      if (this.#native.ringRegister(this.#fd, abi.REGISTER_BUFFERS2, resource, abi.RSRC_SIZE) < 0) return;
+      this.#buffers = new Map();
+      resource.fill(0);
+    }
+    const index = this.#buffers.get(memory) ?? this.#buffers.size;
+    const bytes = memory.store.byteLength;
+    if (index === FIXED_BUFFERS || bytes > FIXED_BUFFER_BYTES) return;
+    const iovec = new Int32Array(4);
+    setAddress(iovec, 0, memory.address);
+    iovec[2] = bytes;
+    resource[0] = index;
+    setAddress(resource, 2, this.#native.address(new Uint8Array(iovec.buffer)));
+    resource[6] = 1;
+    const registered = this.#native.ringRegister(this.#fd, abi.REGISTER_BUFFERS_UPDATE, resource, abi.RSRC_SIZE);
+    if (registered === 1) this.#buffers.set(memory, index);
+  }
+
+  close(): Promise<void> {
+    return closeRing(this.#native, this.#port, [this.#rings, this.#sqeMemory]);
+  }
+}
+
+/** The mappings go at once, not when a collection finds them. */
+function closeRing(native: Native, port: Port, maps: readonly ArrayBuffer[]): Promise<void> {
+  for (const memory of maps) native.detach(memory);
+  return port.close();
+}
+
+let works = false;
+
+function driver(sizes: RingSizes): EngineDriver {
+  return {
+    name: 'io-uring',
+
+    probe() {
+      if (works) return undefined;
+      try {
+        const native = requireShim('io-uring');
+        native.closeFd(setUp(native, 1, 2, false).fd);
+        works = true;
+        return undefined;
+      } catch (error) {
+        return error instanceof Error ? error.message : String(error);
+      }
+    },
+
+    // As many as the largest completion ring has places: none overflows then.
+    maxOutstanding: () => abi.MAX_CQ_ENTRIES - 2,
+
+    open: (host, maxRequests, options) => new IoUring(requireShim('io-uring'), host, maxRequests, options, sizes),
+  };
+}
+
+/** io_uring, as an engine that can be chosen. */
+export const ioUring: EngineDriver = driver({});
+
+/** The same with rings of other sizes, to see them full. */
+export const ioUringWith = driver;

@@ -1,0 +1,104 @@
+/**
+ * A kernel context or ring, tied to this thread's event loop: two eventfds (completions, wake-ups) and the native port that
+ * owns all of it. What both kernel engines have in common.
+ */
+import { AioError, systemError } from '../errors.ts';
+import { loadNative, type Native, PORT_CLOSED } from '../native.ts';
+import { WakeCell } from '../wake.ts';
+
+/** Who is told that something may be there, by port. Only while armed: what nobody waits on can be collected. */
+const armed = new Map<number, () => void>();
+const closing = new Map<number, () => void>();
+let dispatching = false;
+
+function dispatch(port: number, event: number): void {
+  if (event === PORT_CLOSED) {
+    closing.get(port)?.();
+    closing.delete(port);
+  } else {
+    armed.get(port)?.();
+  }
+}
+
+/** The shim, or ERR_AIO_NOT_SUPPORTED with the reason why the engine called `name` cannot do without. */
+export function requireShim(name: string): Native {
+  const { native, why } = loadNative();
+  if (native === undefined) {
+    throw new AioError('ERR_AIO_NOT_SUPPORTED', `The engine '${name}' cannot work here: ${why ?? 'no native shim'}`);
+  }
+  if (!dispatching) {
+    native.setDispatcher(dispatch);
+    dispatching = true;
+  }
+  return native;
+}
+
+/** Where a ring's mapping has what native code needs to see the end of everything in flight. */
+export interface RingCounters {
+  readonly fd: number;
+  readonly sqHead: number;
+  readonly cqHead: number;
+  readonly cqTail: number;
+  readonly bytes: number;
+}
+
+const NO_RING: RingCounters = { fd: -1, sqHead: 0, cqHead: 0, cqTail: 0, bytes: 0 };
+
+export class Port {
+  /** Signalled by completions. */
+  readonly eventFd: number;
+  /** Its descriptor is signalled by other threads. */
+  readonly cell: WakeCell;
+  readonly #native: Native;
+  readonly #handle: number;
+
+  /**
+   * Takes over a kernel context (or 0) and a ring (or none): they go with the port.
+   *
+   * @throws AioError when there are no descriptors left; the caller still owns what it gave.
+   */
+  constructor(native: Native, context: number, ring: RingCounters = NO_RING) {
+    this.#native = native;
+    const eventFd = native.eventfd();
+    const wakeFd = native.eventfd();
+    this.eventFd = eventFd;
+    this.cell = new WakeCell(wakeFd);
+    const { fd, sqHead, cqHead, cqTail, bytes } = ring;
+    const failed = Math.min(eventFd, wakeFd);
+    this.#handle =
+      failed < 0 ? failed : native.portOpen(context, eventFd, this.cell.cell, fd, sqHead, cqHead, cqTail, bytes);
+    if (this.#handle < 0) {
+      for (const made of [eventFd, wakeFd]) if (made >= 0) native.closeFd(made);
+      throw systemError(
+        this.#handle,
+        'eventfd',
+        'making the descriptors of a context',
+        'Close some files, or raise the limit: ulimit -n',
+      );
+    }
+  }
+
+  /** Calls `ready` whenever completions were signalled, and keeps the event loop alive, until disarmed. */
+  arm(ready: () => void): void {
+    if (armed.has(this.#handle)) return;
+    const errno = this.#native.portArm(this.#handle);
+    if (errno < 0) throw systemError(errno, 'epoll_ctl', 'watching for completions');
+    armed.set(this.#handle, ready);
+  }
+
+  disarm(): void {
+    armed.delete(this.#handle);
+    this.#native.portDisarm(this.#handle);
+  }
+
+  /** Resolves when the kernel has everything back. Until then native code uses the wake cell, and this holds it. */
+  close(): Promise<void> {
+    return new Promise((resolve) => {
+      closing.set(this.#handle, () => {
+        void this.cell;
+        resolve();
+      });
+      this.#native.portClose(this.#handle);
+    });
+  }
+}
