@@ -63,6 +63,7 @@ struct ring {
 
 struct port {
   uv_poll_t poll; /* on event_fd */
+  uv_poll_t wake; /* on the wake cell's descriptor */
   uv_work_t work;
   struct env *env;
   struct port *prev, *next;
@@ -70,7 +71,7 @@ struct port {
   struct ring ring;
   int event_fd;
   atomic_int *cell; /* the wake cell, see wake() */
-  int closing;      /* what is still to finish: the poll handle, io_destroy */
+  int closing;      /* what is still to finish: two poll handles, io_destroy */
   bool started, armed;
 };
 
@@ -376,13 +377,15 @@ static void dispatch(struct port *port, enum port_event event) {
 static void port_readable(uv_poll_t *poll, int status, int events) {
   (void)status, (void)events;
   struct port *port = poll->data;
+  int fd = poll == &port->poll ? port->event_fd : atomic_load(&port->cell[CELL_FD]);
   uint64_t count;
-  ssize_t ignored = read(port->event_fd, &count, sizeof count);
+  ssize_t ignored = read(fd, &count, sizeof count);
   (void)ignored;
   if (port->armed) {
     dispatch(port, PORT_READY);
   } else { /* nobody waits: stop polling instead of waking the loop for each completion */
     uv_poll_stop(&port->poll);
+    uv_poll_stop(&port->wake);
     port->started = false;
   }
 }
@@ -446,15 +449,21 @@ static void port_destroyed(uv_work_t *work, int status) {
 
 static void port_begin_close(struct port *port) {
   if (port->closing > 0) return;
-  port->closing = 2;
+  port->closing = 3;
   if (port->env->leaving && port->ring.fd >= 0) ring_quiesce(&port->ring);
-  retire(port->cell);
+  /* First out of the event loop, then closed: libuv must not meet the number again as somebody else's. */
   uv_ref((uv_handle_t *)&port->poll);
   uv_close((uv_handle_t *)&port->poll, port_poll_closed);
+  uv_close((uv_handle_t *)&port->wake, port_poll_closed);
+  retire(port->cell);
   if (uv_queue_work(port->env->loop, &port->work, port_destroy, port_destroyed) != 0) {
     port_destroy(&port->work);
-    port->closing--; /* the poll handle is still closing and finishes the rest */
+    port->closing--; /* the poll handles are still closing and finish the rest */
   }
+}
+
+static void port_never_opened(uv_handle_t *handle) {
+  free(handle->data);
 }
 
 /* portOpen(ctx, eventFd, cell, ringFd, sqHead, cqHead, cqTail, ringBytes) => port | -errno */
@@ -473,13 +482,19 @@ static napi_value port_open(napi_env env, napi_callback_info info) {
                              .cq_head = (unsigned)integer(env, argv[5]),
                              .cq_tail = (unsigned)integer(env, argv[6]),
                              .bytes = (size_t)integer(env, argv[7])};
+  port->poll.data = port->wake.data = port->work.data = port;
   int error = uv_poll_init(state->loop, &port->poll, port->event_fd);
   if (error != 0) {
     free(port);
     return number(env, error);
   }
+  error = uv_poll_init(state->loop, &port->wake, atomic_load(&port->cell[CELL_FD]));
+  if (error != 0) {
+    uv_close((uv_handle_t *)&port->poll, port_never_opened);
+    return number(env, error);
+  }
   uv_unref((uv_handle_t *)&port->poll);
-  port->poll.data = port->work.data = port;
+  uv_unref((uv_handle_t *)&port->wake);
   port->next = state->ports;
   if (port->next != NULL) port->next->prev = port;
   state->ports = port;
@@ -490,8 +505,11 @@ static napi_value port_arm(napi_env env, napi_callback_info info) {
   napi_value argv[MAX_ARGS];
   arguments(env, info, argv, NULL);
   struct port *port = pointer(env, argv[0]);
-  int error = port->started ? 0 : uv_poll_start(&port->poll, UV_READABLE, port_readable);
-  if (error != 0) return number(env, error);
+  if (!port->started) {
+    int error = uv_poll_start(&port->poll, UV_READABLE, port_readable);
+    if (error == 0) error = uv_poll_start(&port->wake, UV_READABLE, port_readable);
+    if (error != 0) return number(env, error);
+  }
   port->started = port->armed = true;
   uv_ref((uv_handle_t *)&port->poll);
   return number(env, 0);

@@ -38,16 +38,31 @@ import {
 /** What an engine can do; where it cannot, the reason. */
 export interface Capabilities {
   readonly engine: EngineName;
-  /** waitSync blocks in the kernel. */
+  /** waitSync blocks in the kernel. An engine that is called back by the event loop cannot: it would block what it waits for. */
   readonly waitSync: true | { readonly why: string };
-  /** What `cancel` answers for a read of a regular file that was submitted. */
+  /**
+   * What `cancel` answers for a read of a regular file that was submitted: 'canceled' where the engine can take it back from
+   * its own queue, or from the kernel's.
+   */
   readonly cancelOfFileRead: readonly ('canceled' | 'in-progress')[];
 }
 
 const BLOCK = 4096;
 
+/**
+ * Whether an engine is to be tested: all are, or those that the environment variable `ENGINES` names, with commas between. One that
+ * is not shows as one skipped test.
+ */
+export function chosen(engine: EngineName): boolean {
+  const wanted = process.env.ENGINES ?? '';
+  if (wanted === '' || wanted.split(',').some((name) => name.trim() === engine)) return true;
+  test(`the engine ${engine}`, (t) => t.skip(`ENGINES=${wanted} leaves it out`));
+  return false;
+}
+
 export function conformance(capabilities: Capabilities): void {
   const { engine } = capabilities;
+  if (!chosen(engine)) return;
 
   function context(t: TestContext, maxRequests = 64, more: { waitWithoutPendingRequests?: boolean } = {}): AioContext {
     return makeContext(t, { maxRequests, engine, ...more });
@@ -61,13 +76,18 @@ export function conformance(capabilities: Capabilities): void {
 
   /** Tests of waitSync, or one test that shows how it is refused. */
   function blocking(title: string, body: (t: TestContext) => void | Promise<void>): void {
-    if (capabilities.waitSync === true) test(title, body);
-    else test(`${title}: this engine refuses waitSync`, (t) => refusesWaitSync(t));
+    const { waitSync } = capabilities;
+    if (waitSync === true) test(title, body);
+    else test(`${title}: this engine refuses waitSync, since ${waitSync.why}`, (t) => refusesWaitSync(t));
   }
 
   function refusesWaitSync(t: TestContext): void {
     const ctx = context(t, 1, { waitWithoutPendingRequests: true });
-    assert.throws(() => ctx.waitSync({ timeoutMs: 1 }), coded('ERR_AIO_NOT_SUPPORTED'));
+    assert.throws(() => ctx.waitSync({ timeoutMs: 1 }), coded('ERR_AIO_NOT_SUPPORTED', /kernel-aio/));
+    assert.throws(() => ctx.waitSync({ min: 0 }), coded('ERR_AIO_NOT_SUPPORTED'));
+    assert.throws(() => ctx.waitSync(), coded('ERR_AIO_NOT_SUPPORTED'));
+    assert.throws(() => ctx.waitSync({ timeoutMs: -1 }), coded('ERR_OUT_OF_RANGE'));
+    assert.equal(ctx.stats.waitCalls, 0);
   }
 
   describe(`${engine}: a request and its states`, () => {

@@ -220,9 +220,7 @@ class IoUring implements Engine {
     // The kernel takes entries through this array; ours are always in order.
     for (let index = 0; index < sqCount; index++) this.#words[array / 4 + index] = index;
 
-    const port = this.#port;
-    const maps = [this.#rings, this.#sqeMemory];
-    this.abandon = () => void closeRing(native, port, maps);
+    this.abandon = abandonRing(native, this.#port, [this.#rings, this.#sqeMemory]);
   }
 
   submit(batch: readonly (Transfer | undefined)[], from: number, to: number): number {
@@ -240,9 +238,8 @@ class IoUring implements Engine {
       if (left > 0) {
         // The kernel has no room. What it did not take is taken back: the ring is ours until we enter again.
         if (this.#sqpoll) continue;
-        this.#tail = (this.#tail - left) | 0;
-        Atomics.store(this.#words, this.#sqTail, this.#tail);
-        written -= left;
+        this.#takeBack();
+        written = Math.max(from, written - left);
         break;
       }
     }
@@ -354,6 +351,8 @@ class IoUring implements Engine {
   #takeBack(): void {
     this.#tail = Atomics.load(this.#words, this.#sqHead);
     Atomics.store(this.#words, this.#sqTail, this.#tail);
+    // The poll may have been among them. Two at once do no harm.
+    this.#wakeArmed = false;
   }
 
   #enter(submit: number, complete: number, flags: number, timeoutUs: number): number {
@@ -428,8 +427,10 @@ class IoUring implements Engine {
   }
 
   /**
-   * Writes a poll on the wake descriptor into the ring, to go down with the next call: so that waiting for completions, by
-   * blocking or by the event loop, ends on a wake-up too. It fires once; a descriptor that is readable already fires it at once.
+   * Writes a poll on the wake descriptor into the ring, to go down with the next call, so that blocking ends on a wake-up as on
+   * a completion. It fires once; a descriptor that is readable already fires it at once. The event loop watches the descriptor
+   * itself: a poll that an eventfd fires cannot signal the ring's own eventfd at once (the kernel forbids the recursion and
+   * puts it off, io_uring/eventfd.c), and wake-ups would be seen late or not at all.
    */
   #armWake(): void {
     if (this.#wakeArmed || this.#queued() > this.#sqMask) return;
@@ -448,15 +449,6 @@ class IoUring implements Engine {
       setImmediate(this.#ready);
     }
     this.#port.arm(this.#ready);
-    if (this.#wakeArmed) return;
-    this.#armWake();
-    if (this.#flush() > 0) {
-      this.#takeBack();
-      this.#wakeArmed = false;
-      setTimeout(this.#ready, 10);
-    }
-    // A completion that the flush itself brought does not signal the eventfd again once it is taken.
-    if (this.#wantsEntering() || Atomics.load(this.#words, this.#cqTail) !== this.#head) setImmediate(this.#ready);
   }
 
   disarm(): void {
@@ -533,6 +525,11 @@ class IoUring implements Engine {
   close(): Promise<void> {
     return closeRing(this.#native, this.#port, [this.#rings, this.#sqeMemory]);
   }
+}
+
+/** Not made in the constructor: closures of one function share what they hold, and another one there holds the host. */
+function abandonRing(native: Native, port: Port, maps: readonly ArrayBuffer[]): () => void {
+  return () => void closeRing(native, port, maps);
 }
 
 /** The mappings go at once, not when a collection finds them. */

@@ -92,6 +92,11 @@ function openPort(native: Native, count: number): { context: number; port: Port 
   }
 }
 
+/** Not made in the constructor: closures of one function share what they hold, and another one there holds the host. */
+function abandonPort(port: Port): () => void {
+  return () => void port.close();
+}
+
 class KernelAio implements Engine {
   readonly name = 'kernel-aio';
   readonly #host: EngineHost;
@@ -133,7 +138,7 @@ class KernelAio implements Engine {
     this.#context = context;
     this.#port = port;
     this.#wakeSlot = maxRequests;
-    this.abandon = () => void port.close();
+    this.abandon = abandonPort(port);
     this.#iovecs = new Iovecs(native);
 
     const slots = maxRequests + 1;
@@ -159,6 +164,7 @@ class KernelAio implements Engine {
     }
     const wake = this.#wakeSlot * abi.IOCB_WORDS;
     this.#iocbs[wake + abi.IOCB_DATA] = WAKE_DATA;
+    this.#iocbs[wake + abi.IOCB_FLAGS] = 0;
     this.#iocbs[wake + abi.IOCB_OPCODE] = abi.IOCB_CMD_POLL;
     this.#iocbs[wake + abi.IOCB_FD] = cell.fd;
     this.#iocbs[wake + abi.IOCB_BUF] = abi.POLLIN;
@@ -261,8 +267,8 @@ class KernelAio implements Engine {
   }
 
   /**
-   * A poll on the wake descriptor, in the kernel context itself: so that io_getevents, and the eventfd of the
-   * completions, end on a wake-up as on a completion. It fires once; a descriptor that is readable already fires it at once.
+   * A poll on the wake descriptor, in the kernel context itself: so that a blocked io_getevents ends on a wake-up as on a
+   * completion. It fires once; a descriptor that is readable already fires it at once. The event loop watches the descriptor itself.
    */
   #armWake(): boolean {
     if (this.#wakeArmed) return true;
@@ -276,8 +282,6 @@ class KernelAio implements Engine {
     this.#flags = abi.IOCB_FLAG_RESFD;
     this.#submitsUnarmed = 0;
     this.#pollSilent();
-    // Where the kernel has no room for the poll just now: look again soon.
-    if (!this.#armWake()) this.#lookSoon(UNARMED_SLICE_MS);
   }
 
   /** Looks on every turn of the event loop, after a while every millisecond, until all that is in flight will signal. */
@@ -289,15 +293,11 @@ class KernelAio implements Engine {
         this.#ready();
       });
     } else {
-      this.#lookSoon(1);
+      this.#retry = setTimeout(() => {
+        this.#retry = undefined;
+        this.#ready();
+      }, 1);
     }
-  }
-
-  #lookSoon(delayMs: number): void {
-    this.#retry ??= setTimeout(() => {
-      this.#retry = undefined;
-      this.#ready();
-    }, delayMs);
   }
 
   disarm(): void {

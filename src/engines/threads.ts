@@ -15,8 +15,12 @@ import { canWatch, WakeCell } from '../wake.ts';
 
 const MAX_OUTSTANDING = 65536;
 
-/** Per thread of the pool: enough that it finds the next one while the event loop is busy, few enough to leave some to cancel. */
-const HANDED_PER_THREAD = 4;
+/**
+ * How many node:fs has at most, for each thread of the pool: enough that it finds the next while the event loop is busy, few
+ * enough to leave some to cancel. Refilled when half of them ended: one by one, each would wake a thread that had just gone to
+ * sleep, which costs a third of the throughput.
+ */
+const HANDED_PER_THREAD = 8;
 
 /** The most that Linux moves in one call. What is beyond 2^31 - 1 is too much for other systems, and for node:fs. */
 const MAX_BYTES = 0x7ffff000;
@@ -200,7 +204,7 @@ class Threads implements Engine {
     const done: Done = (error, bytes = 0) => {
       this.#handed--;
       this.#finish(slot, error ? (error.errno ?? -EINVAL) : bytes);
-      this.#handOver();
+      if (this.#handed <= this.#mostHanded / 2) this.#handOver();
     };
     try {
       return start(transfer, done);
