@@ -1,7 +1,7 @@
 import { type AlignedPool, slabOf } from './buffer.ts';
 import type { Engine, EngineHost, EngineName } from './engine.ts';
 import { openEngine } from './engines/select.ts';
-import { AioError, abortError, checkFd, checkInteger, EINVAL, invalidArgType, outOfRange } from './errors.ts';
+import { AioError, abortError, checkFd, checkInteger, ECANCELED, EINVAL, invalidArgType, outOfRange } from './errors.ts';
 import { failure, misalignment, statusOf } from './outcome.ts';
 import { AioRequest, transferOf } from './request.ts';
 import { type Canceler, COMPLETED, PREPARED, READ, SUBMITTED, type Transfer, WRITE } from './transfer.ts';
@@ -355,7 +355,8 @@ export class AioContext {
 
   #finish(transfer: Transfer, result: number): void {
     // What earlier groups of segments moved counts, as a short transfer does in readv(2).
-    transfer.result = transfer.moved > 0 ? transfer.moved + Math.max(result, 0) : result;
+    const canceled = result === -ECANCELED && transfer.cancelAsked;
+    transfer.result = transfer.moved > 0 && !canceled ? transfer.moved + Math.max(result, 0) : result;
     // Now, while the descriptor still means what it meant.
     if (transfer.result === -EINVAL) transfer.detail = misalignment(transfer);
     const tail = this.#doneHead + this.#doneCount;
@@ -366,13 +367,22 @@ export class AioContext {
   /** Submits the next groups of vectored transfers of which the kernel took only a part at once. */
   #continue(): void {
     for (let transfer = this.#unfinished.pop(); transfer !== undefined; transfer = this.#unfinished.pop()) {
-      if (transfer.detached || this.#engine.submit([transfer], 0, 1) === 0) this.#finish(transfer, 0);
+      if (transfer.detached || !this.#submitNext(transfer)) this.#finish(transfer, 0);
     }
   }
 
   #cancel(transfer: Transfer): boolean {
     transfer.cancelAsked = true;
     return this.#engine.cancel(transfer);
+  }
+
+  /** A group that cannot be submitted ends its request with what the groups before it moved. */
+  #submitNext(transfer: Transfer): boolean {
+    try {
+      return this.#engine.submit([transfer], 0, 1) === 1;
+    } catch {
+      return false;
+    }
   }
 
   #reap(): void {
@@ -654,7 +664,7 @@ function closedError(name: string): AioError {
 
 function noRoom(submitted: number, count: number, pending: number, byKernel: boolean, maxRequests: number): AioError {
   const why = byKernel
-    ? `the kernel has no room for more now (io_submit answered EAGAIN with ${pending} pending)`
+    ? `the kernel has no room for more now (EAGAIN, with ${pending} pending)`
     : `the context was made for maxRequests ${maxRequests} and has ${pending} pending`;
   return new AioError(
     'ERR_AIO_INSUFFICIENT_RESOURCES',

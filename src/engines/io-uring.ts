@@ -26,6 +26,8 @@ const CANCEL_DATA = -2;
 
 /** A blocked thread looks up this often, so that worker.terminate() can end it. */
 const BLOCK_SLICE_MS = 100;
+/** And this often where the kernel did not take the poll that wakes it. */
+const UNARMED_SLICE_MS = 10;
 
 /** The most entries of a submission ring; larger batches go down in several calls. */
 const SQ_ENTRIES = 4096;
@@ -162,8 +164,12 @@ class IoUring implements Engine {
   #head: number;
 
   #wakeArmed = false;
+  /** What io_uring_enter failed with, other than having no room, in the submission under way. */
+  #failure = 0;
   #eventfdRegistered = false;
   #files: Map<number, number> | undefined;
+  #filesUsed = 0;
+  readonly #freeFiles: number[] = [];
   #buffers: Map<Memory, number> | undefined;
 
   /** A cancel request under way: of which slot, its answer, and how the transfer ended. */
@@ -224,6 +230,8 @@ class IoUring implements Engine {
   }
 
   submit(batch: readonly (Transfer | undefined)[], from: number, to: number): number {
+    this.#failure = 0;
+    if (this.#sqpoll && this.#native.credentials() !== this.#credentials) throw submitError(-EOWNERDEAD);
     const vectored = this.#iovecs.write(batch, from, to) > 0;
     const capacity = this.#sqMask + 1;
     let written = from;
@@ -245,6 +253,8 @@ class IoUring implements Engine {
     }
     // A polling kernel thread reads the segments when it gets there, and the next batch will overwrite them.
     if (this.#sqpoll && vectored) while (this.#queued() > 0) this.#flush();
+    // An error is the caller's only where nothing was submitted. Otherwise the next call meets it again.
+    if (written === from && this.#failure < 0) throw submitError(this.#failure);
     return written - from;
   }
 
@@ -336,8 +346,8 @@ class IoUring implements Engine {
       const result = this.#enter(left, 0, 0, -1);
       if (result > 0) continue;
       if (result !== 0 && result !== -EAGAIN && result !== -EBUSY && result !== -EINTR) {
-        this.#takeBack();
-        throw systemError(result, 'io_uring_enter', 'submitting requests', 'None of those that are left was submitted');
+        this.#failure = result;
+        return left;
       }
       // No memory, or too many completions that did not fit into their ring: taking those makes room.
       if (reaped) return left;
@@ -356,15 +366,7 @@ class IoUring implements Engine {
   }
 
   #enter(submit: number, complete: number, flags: number, timeoutUs: number): number {
-    const result = this.#native.ringEnter(this.#fd, submit, complete, flags, timeoutUs, this.#credentials);
-    if (result === -EOWNERDEAD) {
-      this.#takeBack();
-      throw new AioError(
-        'ERR_AIO_NOT_SUPPORTED',
-        'The process has changed its effective user or group since this context was made, and io_uring would still act with the old ones (CVE-2024-22017). Nothing was submitted: close this context and make a new one',
-      );
-    }
-    return result;
+    return this.#native.ringEnter(this.#fd, submit, complete, flags, timeoutUs, this.#credentials);
   }
 
   reap(): void {
@@ -416,10 +418,14 @@ class IoUring implements Engine {
   block(timeoutMs: number): void {
     if (this.#drain() > 0) return;
     this.#armWake();
-    const timeoutUs = Math.ceil(Math.min(timeoutMs, BLOCK_SLICE_MS) * 1000);
+    const waitFlags = this.#sqpoll ? abi.ENTER_GETEVENTS | abi.ENTER_SQ_WAKEUP : abi.ENTER_GETEVENTS;
     const submit = this.#sqpoll ? 0 : this.#queued();
-    const wakeUp = this.#sqpoll ? abi.ENTER_SQ_WAKEUP : 0;
-    const result = this.#enter(submit, 1, abi.ENTER_GETEVENTS | wakeUp, timeoutUs);
+    let result = this.#enter(submit, 1, waitFlags, Math.ceil(Math.min(timeoutMs, BLOCK_SLICE_MS) * 1000));
+    if (result === -EOWNERDEAD || result === -EAGAIN || result === -EBUSY) {
+      // Without the poll, then: what is pending still completes. A wake-up is seen when the slice is over.
+      this.#takeBack();
+      result = this.#enter(0, 1, waitFlags, Math.ceil(Math.min(timeoutMs, UNARMED_SLICE_MS) * 1000));
+    }
     if (result < 0 && ![EINTR, ETIME, EAGAIN, EBUSY].includes(-result)) {
       throw systemError(result, 'io_uring_enter', 'waiting for completions', 'The requests stay pending: wait again');
     }
@@ -471,10 +477,9 @@ class IoUring implements Engine {
       }
       const deadline = performance.now() + CANCEL_MS;
       while (this.#cancelAnswer === undefined || (this.#cancelAnswer === 0 && this.#cancelResult === undefined)) {
-        const late = performance.now() > deadline;
-        if (late && this.#cancelAnswer !== undefined) break;
         this.#enter(0, 1, abi.ENTER_GETEVENTS, 1000);
         this.#drain();
+        if (performance.now() > deadline) break;
       }
       return this.#cancelResult === -ECANCELED;
     } finally {
@@ -489,14 +494,18 @@ class IoUring implements Engine {
       if (this.#native.ringRegister(this.#fd, abi.REGISTER_FILES, none, FIXED_FILES) < 0) return;
       this.#files = new Map();
     }
-    const index = this.#files.get(fd) ?? this.#files.size;
-    if (index === FIXED_FILES) return;
+    const index = this.#files.get(fd) ?? this.#freeFiles.pop() ?? this.#filesUsed++;
+    if (index >= FIXED_FILES) return;
     const file = Int32Array.of(fd);
     const update = new Int32Array(4);
     update[0] = index;
     setAddress(update, 2, this.#native.address(new Uint8Array(file.buffer)));
-    if (this.#native.ringRegister(this.#fd, abi.REGISTER_FILES_UPDATE, update, 1) === 1) this.#files.set(fd, index);
-    else this.#files.delete(fd);
+    if (this.#native.ringRegister(this.#fd, abi.REGISTER_FILES_UPDATE, update, 1) === 1) {
+      this.#files.set(fd, index);
+    } else {
+      this.#files.delete(fd);
+      this.#freeFiles.push(index);
+    }
   }
 
   /** Registers a slab, so that the kernel need not pin its pages for each request. */
@@ -525,6 +534,15 @@ class IoUring implements Engine {
   close(): Promise<void> {
     return closeRing(this.#native, this.#port, [this.#rings, this.#sqeMemory]);
   }
+}
+
+function submitError(errno: number): AioError {
+  if (errno !== -EOWNERDEAD)
+    return systemError(errno, 'io_uring_enter', 'submitting requests', 'Nothing was submitted');
+  return new AioError(
+    'ERR_AIO_NOT_SUPPORTED',
+    'The process has changed its effective user or group since this context was made, and io_uring could still act with the old ones (CVE-2024-22017). Nothing was submitted: close this context and make a new one',
+  );
 }
 
 /** Not made in the constructor: closures of one function share what they hold, and another one there holds the host. */

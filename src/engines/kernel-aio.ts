@@ -191,8 +191,7 @@ class KernelAio implements Engine {
         done += result;
       } else if (result === 0 || result === -EAGAIN || result === -EINTR) {
         // No room: what has completed in the meantime makes some.
-        if (reaped) break;
-        this.reap();
+        if (reaped || !this.#makeRoom()) break;
         reaped = true;
       } else {
         // The kernel speaks of the first that it was given: that one is done with, the others are not.
@@ -232,6 +231,16 @@ class KernelAio implements Engine {
     }
     this.#pointers[index * 2] = this.#addresses[transfer.slot * 2] ?? 0;
     this.#pointers[index * 2 + 1] = this.#addresses[transfer.slot * 2 + 1] ?? 0;
+  }
+
+  /** Within a submission nothing may be thrown: what was taken by now is in flight. The next wait will meet the error again. */
+  #makeRoom(): boolean {
+    try {
+      this.reap();
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   reap(): void {

@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, type TestContext, test } from 'node:test';
+import { Worker } from 'node:worker_threads';
+import { engines } from '../src/index.ts';
+import { O_DIRECT, O_RDONLY, open, scratch } from './support.ts';
+
+const BLOCK = 4096;
+const BLOCKS = 2048;
+
+/** A file whose blocks say at both ends which they are. */
+function numbered(t: TestContext): number {
+  const data = Buffer.alloc(BLOCKS * BLOCK);
+  for (let block = 0; block < BLOCKS; block++) {
+    data.writeUInt32LE(block, block * BLOCK);
+    data.writeUInt32LE(block, (block + 1) * BLOCK - 4);
+  }
+  const path = join(scratch(t, '/dev/shm'), 'numbered');
+  writeFileSync(path, data);
+  return open(t, path, O_RDONLY | O_DIRECT);
+}
+
+function start(fd: number, transfers: number): Worker {
+  return new Worker(new URL('./programs/busy-worker.mjs', import.meta.url), {
+    workerData: { fd, blocks: BLOCKS, size: BLOCK, transfers },
+    execArgv: [],
+  });
+}
+
+describe('workers', () => {
+  test('four workers, each with a context of every engine, 100,000 transfers each: every byte where it belongs', async (t) => {
+    const fd = numbered(t);
+    const available = engines().filter((engine) => engine.available);
+    const each = Math.ceil(100_000 / available.length);
+    const reports = await Promise.all(
+      Array.from({ length: 4 }, async () => {
+        const worker = start(fd, each);
+        await once(worker, 'message');
+        const [report] = await once(worker, 'message');
+        const [code] = await once(worker, 'exit');
+        assert.equal(code, 0, 'the worker ends by itself');
+        return report;
+      }),
+    );
+    for (const report of reports) {
+      assert.equal(report.length, available.length);
+      for (const { done, wrong, pending } of report) {
+        assert.equal(wrong, 0);
+        assert.equal(pending, 0);
+        assert.equal(done, each);
+      }
+    }
+  });
+
+  test('workers with contexts of every engine, terminated in the middle of their transfers, leave nothing', async (t) => {
+    const fd = numbered(t);
+    const mappings = () =>
+      readFileSync('/proc/self/maps', 'utf8')
+        .split('\n')
+        .filter((line) => line.includes('io_uring')).length;
+    const before = mappings();
+    for (let round = 0; round < 5; round++) {
+      const workers = Array.from({ length: 4 }, () => start(fd, 1e9));
+      await Promise.all(workers.map((worker) => once(worker, 'message')));
+      for (let turn = 0; turn < round * 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+      assert.deepEqual(await Promise.all(workers.map((worker) => worker.terminate())), [1, 1, 1, 1]);
+    }
+    assert.ok(mappings() <= before);
+  });
+});
