@@ -1,13 +1,27 @@
-// tsc, then the executable bit on the command-line tool (npm sets it only when it links the package).
+// tsc, then the executable bit on the command-line tool (npm sets it only when it links the package). Into a new folder that
+// takes the old one's place when it is whole: whatever runs from dist meanwhile keeps finding its files.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const dist = join(root, 'dist');
+const fresh = join(root, `dist.new-${process.pid}`);
+const old = join(root, `dist.old-${process.pid}`);
 const typescript = createRequire(import.meta.url).resolve('typescript/package.json');
-rmSync(join(root, 'dist'), { recursive: true, force: true });
-const tsc = spawnSync(process.execPath, [join(dirname(typescript), 'bin/tsc'), '-p', root], { stdio: 'inherit' });
-if (tsc.status !== 0) process.exit(tsc.status ?? 1);
-chmodSync(join(root, 'dist/cli/main.js'), 0o755);
+
+const tsc = join(dirname(typescript), 'bin/tsc');
+const built = spawnSync(process.execPath, [tsc, '-p', root, '--outDir', fresh], { stdio: 'inherit' });
+if (built.status === 0) {
+  chmodSync(join(fresh, 'cli/main.js'), 0o755);
+  try {
+    renameSync(dist, old);
+  } catch (error) {
+    if (error.code !== 'ENOENT') throw error;
+  }
+  renameSync(fresh, dist);
+}
+for (const left of [fresh, old]) rmSync(left, { recursive: true, force: true });
+process.exit(built.status ?? 1);
