@@ -4,7 +4,9 @@ import { type LoopName, loops, type Setting } from './loops.ts';
 import { Meter, type Span } from './meter.ts';
 
 /** The one argument, as JSON. */
-export interface Job extends Span, Pick<Setting, 'path' | 'depth' | 'blockSize' | 'blocks' | 'engine'> {
+export interface Job
+  extends Span,
+    Pick<Setting, 'path' | 'depth' | 'blockSize' | 'blocks' | 'direct' | 'engine' | 'associate'> {
   readonly loop: LoopName;
   /** The URL of the library's `index.js`. */
   readonly library: string;

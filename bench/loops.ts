@@ -10,16 +10,27 @@ export interface Setting {
   readonly depth: number;
   readonly blockSize: number;
   readonly blocks: number;
+  /** Past the page cache, with O_DIRECT. */
+  readonly direct: boolean;
   readonly engine: Fileaio.EngineName;
+  /** Register descriptor and memory with the kernel first. */
+  readonly associate: boolean;
   readonly meter: Meter;
 }
 
 /** Measures, and resolves when nothing is in flight any more. */
 export type Loop = (setting: Setting) => Promise<void>;
 
-function buffersFor({ library, blockSize, depth }: Setting): Buffer[] {
-  const pool = new library.AlignedPool({ size: blockSize, count: depth });
-  return Array.from({ length: depth }, () => {
+function flags({ direct }: Setting): number {
+  return fs.constants.O_RDONLY | (direct ? fs.constants.O_DIRECT : 0);
+}
+
+function poolFor({ library, blockSize, depth }: Setting): Fileaio.AlignedPool {
+  return new library.AlignedPool({ size: blockSize, count: depth });
+}
+
+function buffersOf(pool: Fileaio.AlignedPool): Buffer[] {
+  return Array.from({ length: pool.count }, () => {
     const buffer = pool.acquire();
     if (buffer === undefined) throw new Error('The pool is smaller than it was asked to be');
     return buffer;
@@ -34,10 +45,12 @@ type Request = Fileaio.AioRequest<Buffer>;
 
 /** A context with its queue full, and what makes a batch of completed requests ready to go again. */
 function fill(setting: Setting, fd: number) {
-  const { library, depth, blockSize, blocks, engine } = setting;
+  const { library, depth, blockSize, blocks, engine, associate } = setting;
   const positions = new Positions(blocks, blockSize);
   const context = new library.AioContext({ maxRequests: depth, engine });
-  const requests = buffersFor(setting).map((buffer) =>
+  const pool = poolFor(setting);
+  if (associate) for (const target of [fd, pool]) context.associate(target);
+  const requests = buffersOf(pool).map((buffer) =>
     new library.AioRequest<Buffer>().prepareRead(fd, positions.next(), buffer, buffer),
   );
   context.submit(requests);
@@ -53,7 +66,7 @@ function fill(setting: Setting, fd: number) {
 
 const waitSync: Loop = async (setting) => {
   const { meter } = setting;
-  const fd = fs.openSync(setting.path, fs.constants.O_RDONLY | fs.constants.O_DIRECT);
+  const fd = fs.openSync(setting.path, flags(setting));
   const { context, again } = fill(setting, fd);
   for (;;) {
     const completed = context.waitSync().completed as Request[];
@@ -67,7 +80,7 @@ const waitSync: Loop = async (setting) => {
 
 const wait: Loop = async (setting) => {
   const { meter } = setting;
-  const fd = fs.openSync(setting.path, fs.constants.O_RDONLY | fs.constants.O_DIRECT);
+  const fd = fs.openSync(setting.path, flags(setting));
   const { context, again } = fill(setting, fd);
   for (;;) {
     const completed = (await context.wait()).completed as Request[];
@@ -82,20 +95,20 @@ const wait: Loop = async (setting) => {
 const fsPromises: Loop = async (setting) => {
   const { meter, blockSize } = setting;
   const positions = new Positions(setting.blocks, blockSize);
-  const handle = await fs.promises.open(setting.path, fs.constants.O_RDONLY | fs.constants.O_DIRECT);
+  const handle = await fs.promises.open(setting.path, flags(setting));
   const reader = async (buffer: Buffer): Promise<void> => {
     do {
       check((await handle.read(buffer, 0, blockSize, positions.next())).bytesRead, blockSize);
     } while (meter.add(1));
   };
-  await Promise.all(buffersFor(setting).map(reader));
+  await Promise.all(buffersOf(poolFor(setting)).map(reader));
   await handle.close();
 };
 
 const fsCallback: Loop = async (setting) => {
   const { meter, blockSize } = setting;
   const positions = new Positions(setting.blocks, blockSize);
-  const fd = fs.openSync(setting.path, fs.constants.O_RDONLY | fs.constants.O_DIRECT);
+  const fd = fs.openSync(setting.path, flags(setting));
   const reader = (buffer: Buffer): Promise<void> =>
     new Promise((resolve, reject) => {
       const next = (): void => fs.read(fd, buffer, 0, blockSize, positions.next(), done);
@@ -106,15 +119,15 @@ const fsCallback: Loop = async (setting) => {
       };
       next();
     });
-  await Promise.all(buffersFor(setting).map(reader));
+  await Promise.all(buffersOf(poolFor(setting)).map(reader));
   fs.closeSync(fd);
 };
 
 const fsSync: Loop = async (setting) => {
   const { meter, blockSize } = setting;
   const positions = new Positions(setting.blocks, blockSize);
-  const fd = fs.openSync(setting.path, fs.constants.O_RDONLY | fs.constants.O_DIRECT);
-  for (const buffer of buffersFor(setting)) {
+  const fd = fs.openSync(setting.path, flags(setting));
+  for (const buffer of buffersOf(poolFor(setting))) {
     do {
       check(fs.readSync(fd, buffer, 0, blockSize, positions.next()), blockSize);
     } while (meter.add(1));

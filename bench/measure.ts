@@ -86,22 +86,24 @@ function essence(error: unknown): string {
   return lines.find((line) => /error/i.test(line)) ?? lines[0] ?? text;
 }
 
-/** Measures every candidate once per round, one after the other. One that fails is out for the other rounds. */
+/** Measures every candidate once per round, one after the other, each after `before`. One that fails is out for the other rounds. */
 export async function measure(
   candidates: readonly Candidate[],
   task: Task,
   rounds: number,
   progress: (text: string) => void,
+  before: () => void = () => {},
 ): Promise<Series[]> {
   const samples = candidates.map((): Sample[] => []);
   const failures: (string | undefined)[] = [];
-  const limitMs = (task.warmupSeconds + task.seconds) * 4000 + 30_000;
+  const limitMs = (task.warmupSeconds + task.seconds) * 4000 + 60_000;
   for (let round = 0; round < rounds; round++) {
     for (const [index, { program, built, poolSize }] of candidates.entries()) {
       if (failures[index] !== undefined) continue;
       progress(`depth ${task.depth}, round ${round + 1} of ${rounds}: ${program.title}`);
       const environment = poolSize === undefined ? {} : { UV_THREADPOOL_SIZE: String(poolSize) };
       try {
+        before();
         const stdout = await run(program.command(task, built), environment, limitMs);
         samples[index]?.push(program.parse(stdout));
       } catch (error) {

@@ -16,6 +16,14 @@ export interface Medium {
   readonly title: string;
   /** Other processes open it under this name. */
   readonly path: string;
+  /** Through the page cache. */
+  readonly buffered?: boolean;
+  /** Is done before each program. */
+  readonly before?: () => void;
+  /** Where the medium changes as it is read: how many reads to measure, instead of for how long. */
+  readonly transfers?: number;
+  /** The only depths to measure at. */
+  readonly depths?: readonly number[];
   close(): void;
 }
 
@@ -72,6 +80,32 @@ function disk(mebibytes: number): Medium {
   return { name: 'disk', title: `file on ${kind}`, ...openUnlinked(makeFile(directory, mebibytes)) };
 }
 
+const CACHE_DEPTHS = [32];
+
+function hot(mebibytes: number): Medium {
+  const file = disk(mebibytes); // writing it has left all of it in the page cache
+  return { ...file, name: 'hot', title: `${file.title}, all in the page cache`, buffered: true, depths: CACHE_DEPTHS };
+}
+
+/** Of the blocks, so many are read: few enough that almost each is read for the first time. */
+const COLD_PART = 1 / 4;
+
+function cold(mebibytes: number): Medium {
+  const file = disk(mebibytes);
+  return {
+    ...file,
+    name: 'cold',
+    title: `${file.title}, nothing in the page cache`,
+    buffered: true,
+    before: () => {
+      const { status, stderr } = spawnSync('dd', [`if=${file.path}`, 'iflag=nocache', 'count=0'], { encoding: 'utf8' });
+      if (status !== 0) throw new Error(`dd cannot empty the page cache: ${stderr}`);
+    },
+    transfers: (mebibytes * MIB * COLD_PART) / 4096,
+    depths: CACHE_DEPTHS,
+  };
+}
+
 function losetup(...args: string[]): string {
   const { error, status, stdout, stderr } = spawnSync('losetup', args, { encoding: 'utf8' });
   if (error !== undefined) throw new Error(`losetup does not run: ${error.message}`);
@@ -100,6 +134,6 @@ function loop(mebibytes: number): Medium {
 }
 
 /** In the order of the report. */
-export const media = { tmpfs, loop, disk };
+export const media = { tmpfs, loop, disk, hot, cold };
 
 export type MediumName = keyof typeof media;

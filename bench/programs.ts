@@ -10,8 +10,13 @@ export interface Task {
   readonly depth: number;
   readonly blockSize: number;
   readonly blocks: number;
+  /** Past the page cache, with O_DIRECT. */
+  readonly direct: boolean;
   readonly warmupSeconds: number;
   readonly seconds: number;
+  /** Both the time and so many reads must have passed. Heeded by the JavaScript programs. */
+  readonly warmupTransfers: number;
+  readonly transfers: number;
 }
 
 /** Where things that were built for this run are. */
@@ -29,12 +34,19 @@ export interface Command {
   readonly args: readonly string[];
 }
 
+/** The programs in C. */
+export type LimitName = 'c-aio' | 'c-uring' | 'c-uring-fixed';
+
 export interface Program {
   readonly name: string;
   /** In the report. */
   readonly title: string;
   /** Runs the library: is run once for each tree that is compared. */
   readonly ours?: boolean;
+  /** The program in C that does the same: its speed limit. */
+  readonly limit?: LimitName;
+  /** Is also run on files in the page cache. */
+  readonly buffered?: boolean;
   /** Queues more than this are not for it. */
   readonly maxDepth?: number;
   /** Works on libuv's thread pool: is run with several sizes of it, and reported with its best. */
@@ -51,12 +63,15 @@ function parseSample(stdout: string): Sample {
   return JSON.parse(stdout) as Sample;
 }
 
-function inC(source: string): Pick<Program, 'source' | 'command' | 'parse'> {
+function inC(name: LimitName, source: string, ...modes: string[]): Program {
   return {
+    name,
+    title: `C loop, ${source === 'limit.c' ? 'kernel AIO' : ['io_uring', ...modes].join(', ')}`,
+    limit: name,
     source,
     command: ({ path, depth, blockSize, blocks, warmupSeconds, seconds }, { native }) => ({
       file: native.get(source) ?? source,
-      args: [path, ...[depth, blockSize, blocks, warmupSeconds, seconds].map(String)],
+      args: [path, ...[depth, blockSize, blocks, warmupSeconds, seconds].map(String), ...modes],
     }),
     parse: parseSample,
   };
@@ -68,10 +83,32 @@ export function childCommand(job: Omit<Job, 'library'>, built: Built, flags: rea
   return { file: process.execPath, args: [...flags, built.child, JSON.stringify(full)] };
 }
 
-function inJavaScript(loop: LoopName, engine: EngineName = 'kernel-aio'): Pick<Program, 'command' | 'parse'> {
+function inJavaScript(
+  loop: LoopName,
+  engine: EngineName = 'threads',
+  associate = false,
+): Pick<Program, 'command' | 'parse'> {
   return {
-    command: (task, built) => childCommand({ ...task, loop, engine, warmupTransfers: 0, transfers: 0 }, built),
+    command: (task, built) => childCommand({ ...task, loop, engine, associate }, built),
     parse: parseSample,
+  };
+}
+
+/** The library's low-level loop, over one engine. */
+function ours(loop: 'waitSync' | 'wait', engine: EngineName, limit: LimitName, associate = false): Program {
+  const name = [
+    engine.replace(/^kernel-|^io-/, ''),
+    ...(associate ? ['fixed'] : []),
+    loop === 'wait' ? 'wait' : 'wait-sync',
+  ];
+  const call = loop === 'wait' ? 'await wait()' : 'waitSync()';
+  return {
+    name: name.join('-'),
+    title: `fileaio ${call}, ${engine}${associate ? ', fixed' : ''}`,
+    ours: true,
+    limit,
+    buffered: !associate,
+    ...inJavaScript(loop, engine, associate),
   };
 }
 
@@ -82,7 +119,16 @@ interface FioJob {
   readonly read: { readonly total_ios: number; readonly runtime: number };
 }
 
-function fioArguments({ path, depth, blockSize, blocks, warmupSeconds, seconds }: Task): string[] {
+type FioEngine = 'libaio' | 'io_uring';
+
+/** What was fastest of fio's own settings, tried on tmpfs at depth 32 and 128. */
+const FIO_BEST: Readonly<Record<FioEngine, (depth: number) => Readonly<Record<string, number>>>> = {
+  libaio: (depth) => ({ userspace_reap: 1, iodepth_batch_complete_min: Math.min(depth, 32) }),
+  io_uring: () => ({ registerfiles: 1, fixedbufs: 1, nonvectored: 1, iodepth_batch_complete_min: 1 }),
+};
+
+function fioArguments(engine: FioEngine, task: Task): string[] {
+  const { path, depth, blockSize, blocks, warmupSeconds, seconds } = task;
   const options = {
     name: 'fileaio',
     filename: path,
@@ -90,16 +136,16 @@ function fioArguments({ path, depth, blockSize, blocks, warmupSeconds, seconds }
     bs: blockSize,
     rw: 'randread',
     direct: 1,
-    ioengine: 'libaio',
+    ioengine: engine,
     iodepth: depth,
     iodepth_batch_submit: depth,
-    iodepth_batch_complete_min: 1,
     iodepth_batch_complete_max: depth,
     // Without a map of the blocks that were read, without latency clocks, without dropping caches first.
     norandommap: 1,
     gtod_reduce: 1,
     invalidate: 0,
     thread: 1,
+    ...FIO_BEST[engine](depth),
     time_based: 1,
     ramp_time: `${Math.round(warmupSeconds * 1000)}ms`,
     runtime: `${Math.round(seconds * 1000)}ms`,
@@ -108,13 +154,13 @@ function fioArguments({ path, depth, blockSize, blocks, warmupSeconds, seconds }
   return Object.entries(options).map(([key, value]) => `--${key}=${value}`);
 }
 
-export const programs: readonly Program[] = [
-  { name: 'c', title: 'C loop (io_submit, io_getevents)', ...inC('limit.c') },
-  {
-    name: 'fio',
-    title: 'fio, libaio (for reference)',
+function fio(name: string, engine: FioEngine, limit: LimitName): Program {
+  return {
+    name,
+    title: `fio, ${[engine, ...(limit === 'c-uring-fixed' ? ['fixed'] : [])].join(', ')}`,
+    limit,
     requires: 'fio',
-    command: (task) => ({ file: 'fio', args: fioArguments(task) }),
+    command: (task) => ({ file: 'fio', args: fioArguments(engine, task) }),
     parse: (stdout) => {
       const { jobs } = JSON.parse(stdout) as { jobs: readonly FioJob[] };
       const [job] = jobs;
@@ -122,10 +168,34 @@ export const programs: readonly Program[] = [
       const seconds = job.read.runtime / 1000;
       return { transfers: job.read.total_ios, seconds, cpuUs: (job.usr_cpu + job.sys_cpu) * 1e4 * seconds };
     },
+  };
+}
+
+export const programs: readonly Program[] = [
+  inC('c-aio', 'limit.c'),
+  fio('fio-aio', 'libaio', 'c-aio'),
+  ours('waitSync', 'kernel-aio', 'c-aio'),
+  ours('wait', 'kernel-aio', 'c-aio'),
+  inC('c-uring', 'limit-uring.c'),
+  ours('waitSync', 'io-uring', 'c-uring'),
+  ours('wait', 'io-uring', 'c-uring'),
+  inC('c-uring-fixed', 'limit-uring.c', 'fixed'),
+  fio('fio-uring', 'io_uring', 'c-uring-fixed'),
+  ours('waitSync', 'io-uring', 'c-uring-fixed', true),
+  ours('wait', 'io-uring', 'c-uring-fixed', true),
+  {
+    name: 'fs-promises',
+    title: 'node:fs/promises read',
+    pooled: true,
+    buffered: true,
+    ...inJavaScript('fsPromises'),
   },
-  { name: 'wait-sync', title: 'fileaio waitSync()', ours: true, ...inJavaScript('waitSync') },
-  { name: 'wait', title: 'fileaio await wait()', ours: true, ...inJavaScript('wait') },
-  { name: 'fs-promises', title: 'node:fs/promises read', pooled: true, ...inJavaScript('fsPromises') },
-  { name: 'fs-callback', title: 'node:fs read, callback', pooled: true, ...inJavaScript('fsCallback') },
+  {
+    name: 'fs-callback',
+    title: 'node:fs read, callback',
+    pooled: true,
+    buffered: true,
+    ...inJavaScript('fsCallback'),
+  },
   { name: 'fs-sync', title: 'node:fs readSync', maxDepth: 1, ...inJavaScript('fsSync') },
 ];

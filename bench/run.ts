@@ -1,9 +1,9 @@
 /**
- * Random 4 KiB direct reads: fileaio beside the same loop in C, which is the speed limit, and beside node:fs.
+ * Random 4 KiB reads: fileaio beside the same loops in C, which are the speed limit, beside fio, and beside node:fs.
  * `npm run bench -- --help` says what can be chosen.
  */
 import { writeFileSync } from 'node:fs';
-import { availableParallelism, release } from 'node:os';
+import { availableParallelism, getPriority, loadavg, release } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -11,8 +11,9 @@ import { build } from './build.ts';
 import { type Candidate, isInstalled, measure, run } from './measure.ts';
 import { type Medium, type MediumName, media } from './media.ts';
 import type { Sample } from './meter.ts';
-import { type Built, childCommand, type Program, programs, type Task } from './programs.ts';
+import { type Built, type Program, programs, type Task } from './programs.ts';
 import {
+  ALLOCATION_DEPTH,
   type Allocation,
   allocationTable,
   asMarkdown,
@@ -25,7 +26,9 @@ import {
 
 const BLOCK_SIZE = 4096;
 
-const ALLOCATION_DEPTH = 128;
+/** What else the machine was doing when this began. */
+const loadBefore = loadavg()[0] ?? 0;
+
 const ALLOCATION_TRANSFERS = 1_000_000;
 
 const allNames = programs.map(({ name }) => name);
@@ -116,12 +119,18 @@ function progress(text: string): void {
 }
 
 /** Every way in which the programs are to be run at this depth. */
-function candidatesAt(depth: number, options: Options, builds: ReadonlyMap<string, Built>): Candidate[] {
+function candidatesAt(
+  depth: number,
+  buffered: boolean,
+  options: Options,
+  builds: ReadonlyMap<string, Built>,
+): Candidate[] {
   const all: Candidate[] = [];
   for (const [tree, built] of builds) {
     for (const program of options.programs) {
       if (depth > (program.maxDepth ?? Number.POSITIVE_INFINITY)) continue;
       if (tree !== '' && program.ours !== true) continue;
+      if (buffered && program.buffered !== true) continue;
       if (program.pooled !== true) all.push({ program, built, tree });
       else for (const poolSize of options.pools) all.push({ program, built, tree, poolSize });
     }
@@ -130,17 +139,18 @@ function candidatesAt(depth: number, options: Options, builds: ReadonlyMap<strin
 }
 
 async function allocationOf(program: Program, base: Omit<Task, 'depth'>, built: Built): Promise<Allocation> {
-  const task = { ...base, depth: ALLOCATION_DEPTH, warmupSeconds: 0, seconds: 0 };
-  const loop = program.name === 'wait' ? 'wait' : 'waitSync';
-  const job = {
-    ...task,
-    loop,
-    engine: 'kernel-aio',
+  const task = {
+    ...base,
+    depth: ALLOCATION_DEPTH,
+    warmupSeconds: 0,
+    seconds: 0,
     warmupTransfers: ALLOCATION_TRANSFERS / 2,
     transfers: ALLOCATION_TRANSFERS,
-  } as const;
-  const sample = async (...flags: string[]): Promise<Sample> =>
-    program.parse(await run(childCommand(job, built, flags), {}, 120_000));
+  };
+  const sample = async (...flags: string[]): Promise<Sample> => {
+    const { file, args } = program.command(task, built);
+    return program.parse(await run({ file, args: [...flags, ...args] }, {}, 120_000));
+  };
   return {
     title: program.title,
     program: program.name,
@@ -161,13 +171,20 @@ async function measureMedium(
     path: medium.path,
     blockSize: BLOCK_SIZE,
     blocks: (options.size * 1024 * 1024) / BLOCK_SIZE,
-    warmupSeconds: options.warmup,
-    seconds: options.seconds,
+    direct: medium.buffered !== true,
+    ...(medium.transfers === undefined
+      ? { warmupSeconds: options.warmup, seconds: options.seconds, warmupTransfers: 0, transfers: 0 }
+      : { warmupSeconds: 0, seconds: 0, warmupTransfers: medium.transfers / 8, transfers: medium.transfers }),
   };
   for (const depth of options.depths) {
-    const candidates = candidatesAt(depth, options, builds);
-    const series = await measure(candidates, { ...base, depth }, options.rounds, (text) =>
-      progress(`${medium.name}, ${text}`),
+    if (medium.depths?.includes(depth) === false) continue;
+    const candidates = candidatesAt(depth, medium.buffered === true, options, builds);
+    const series = await measure(
+      candidates,
+      { ...base, depth },
+      options.rounds,
+      (text) => progress(`${medium.name}, ${text}`),
+      medium.before,
     );
     const result = { medium: medium.name, title: medium.title, depth, series };
     results.push(result);
@@ -175,9 +192,9 @@ async function measureMedium(
     console.log(asText(resultTable(result)));
   }
   const built = builds.get('');
-  // On memory, where the batches are full: what is allocated per wait is spread over most reads there.
-  if (options.allocation && medium.name === 'tmpfs' && built !== undefined) {
-    for (const program of options.programs.filter(({ ours }) => ours)) {
+  // From the page cache, where the batches are full: what is allocated per wait is spread over most reads there.
+  if (options.allocation && medium.name === 'hot' && built !== undefined) {
+    for (const program of options.programs.filter(({ ours, buffered }) => ours && buffered)) {
       allocations.push(await allocationOf(program, base, built));
     }
     if (allocations.length > 0) console.log(asText(allocationTable(allocations)));
@@ -197,14 +214,22 @@ function markdown(options: Options, tables: readonly Table[], marks: Table, skip
   return `# Benchmark results
 
 ${new Date().toISOString().slice(0, 10)}, Linux ${kernelVersion()}, Node ${process.version}, ${availableParallelism()} cores, noisy: the ratios matter, the figures do not.
+The load average was ${loadBefore.toFixed(1)} before this began: ${loadBefore < availableParallelism() / 4 ? 'the machine had nothing else to do' : 'OTHER WORK WAS RUNNING, and ratios are uncertain by as much as their rounds differ'}.
 
-    npm run bench -- ${args.join(' ')}
+    ${getPriority() === 0 ? '' : `nice -n ${getPriority()} `}npm run bench -- ${args.join(' ')}
 
-Random 4 KiB reads with O_DIRECT from a file of ${options.size} MiB, at a fixed number of reads in flight. Each program runs in a
-process of its own: ${options.warmup} s to warm up, ${options.seconds} s measured, ${options.rounds} rounds in which the programs take turns. Shown are the median,
-the least and the most; ratios are the median of the ratios within each round. The CPU time is that of the process; what kernel
-threads do for it (a loop device has some) is not in it. \`GCs\` are garbage collections in the measured time. The programs on
-libuv's thread pool ran with ${options.pools.join(' and ')} threads; the better one is shown.
+Random 4 KiB reads from a file of ${options.size} MiB, with O_DIRECT but for the two tables on the page cache, at a fixed number of
+reads in flight. Each program runs in a process of its own: ${options.warmup} s to warm up, ${options.seconds} s measured, ${options.rounds} rounds in which the programs
+take turns. Shown are the median, the least and the most; ratios are the median of the ratios within each round. \`÷ C loop\` is
+to the loop in C over the same system calls; \`fixed\` has its file and its buffers registered with the ring
+(\`context.associate\`). The CPU time is that of the process, with the io_uring threads that read for it; what kernel threads do for it
+(a loop device has some) is not in it. \`GCs\` are garbage collections in the measured time. The programs on libuv's thread pool ran
+with ${options.pools.join(' or ')} threads, whichever was better. fio's CPU time is without the io_uring threads.
+
+On tmpfs, io_uring cannot read without the risk of blocking, so that the kernel passes every read on to a thread of its own: what
+is reached there, in C as in JavaScript, needs the second core and twice the CPU time, and depends on how the scheduler shares
+the two. The loop in C finds only two or three completions per call there; that JavaScript is ahead of it only says that it is slower
+to ask, and finds more. The tables on disk and on the loop device say what io_uring itself is worth.
 
 ${[marks, ...tables].map((table) => asMarkdown(table).replace(/^### The/, '## The')).join('\n')}${
   skipped.length > 0 ? `\nNot measured: ${skipped.join('; ')}.\n` : ''

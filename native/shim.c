@@ -6,8 +6,9 @@
  * trusted: src/native.ts is the only caller and documents each function.
  *
  * The only state is what JavaScript cannot hold, because it must outlive it:
- *   - a port: one kernel context or ring with its eventfds and libuv poll handle. When the environment goes
- *     (worker.terminate(), end of process) its contexts are destroyed first and all memory after.
+ *   - a port: one kernel context or ring with its eventfds, and what watches those: two libuv poll handles, or a thread where
+ *     the runtime has no libuv. When the environment goes (worker.terminate(), end of process) its contexts are destroyed
+ *     first and all memory after.
  *   - a slab: memory the kernel may be writing to. It is freed when JavaScript has dropped it and no
  *     transfer in flight points into it, whichever comes last.
  */
@@ -17,7 +18,10 @@
 #include <linux/io_uring.h>
 #include <node_api.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,24 +36,38 @@
 
 #define MAX_ARGS 8
 
+/* Used in one of the two ways to watch only. A runtime that has no libuv loads this all the same. */
+#pragma weak napi_get_uv_event_loop
+#pragma weak uv_close
+#pragma weak uv_poll_init
+#pragma weak uv_poll_start
+#pragma weak uv_poll_stop
+#pragma weak uv_queue_work
+#pragma weak uv_ref
+#pragma weak uv_unref
+
 struct slab {
   struct slab *next; /* among the orphans */
   struct env *env;
-  void *base;
-  atomic_int *pins; /* transfers in flight, counted by TypeScript; lies behind the caller's bytes */
+  void *base;       /* NULL once it is free */
+  atomic_int pins;  /* transfers in flight, counted by TypeScript through an ArrayBuffer of its own */
+  int buffers;      /* ArrayBuffers that still show the memory, or the count */
 };
 
 /* One per JavaScript thread. */
 struct env {
   napi_env napi;
-  uv_loop_t *loop;
+  uv_loop_t *loop;                 /* where libuv watches, */
+  napi_threadsafe_function notify; /* and where threads do */
+  size_t holds;                    /* reasons why the event loop must not end, for threads */
   napi_ref dispatcher; /* (port, event) => void, set by TypeScript */
   napi_async_context async;
   napi_async_cleanup_hook_handle hook;
   struct port *ports;
   struct slab *orphans; /* dropped by JavaScript, still pinned */
   size_t refs;          /* the environment itself and each slab */
-  bool leaving;
+  bool leaving, ended;
+  bool quiet; /* nothing is in flight any more, and nothing can be */
 };
 
 enum port_event { PORT_READY = 0, PORT_CLOSED = 1 };
@@ -65,13 +83,16 @@ struct port {
   uv_poll_t poll; /* on event_fd */
   uv_poll_t wake; /* on the wake cell's descriptor */
   uv_work_t work;
+  pthread_t thread;
+  sem_t turn; /* of the thread: to watch, or to end */
+  atomic_bool ending;
   struct env *env;
   struct port *prev, *next;
   aio_context_t ctx;
   struct ring ring;
   int event_fd;
   atomic_int *cell; /* the wake cell, see wake() */
-  int closing;      /* what is still to finish: two poll handles, io_destroy */
+  int closing;      /* what is still to finish: two poll handles and io_destroy, or the thread */
   bool started, armed;
 };
 
@@ -259,67 +280,89 @@ static void drop_env(struct env *state) {
   if (--state->refs == 0) free(state);
 }
 
-static void free_slab(struct slab *slab) {
-  struct env *state = slab->env;
+static void free_memory(struct slab *slab) {
   free(slab->base);
+  slab->base = NULL;
+}
+
+/* The struct goes last: the count is part of it. */
+static void drop_buffer(struct slab *slab) {
+  if (--slab->buffers > 0) return;
+  struct env *state = slab->env;
   free(slab);
   drop_env(state);
 }
 
 /* Runs when V8 gives the memory back: after a collection, a transfer that copied, or the end of the thread. */
-static void slab_dropped(napi_env env, void *data, void *hint) {
+static void memory_dropped(napi_env env, void *data, void *hint) {
   (void)env, (void)data;
   struct slab *slab = hint;
-  if (atomic_load(slab->pins) <= 0) {
-    free_slab(slab);
+  if (atomic_load(&slab->pins) <= 0 || slab->env->quiet) {
+    free_memory(slab);
+    drop_buffer(slab);
     return;
   }
   slab->next = slab->env->orphans;
   slab->env->orphans = slab;
 }
 
+static void count_dropped(napi_env env, void *data, void *hint) {
+  (void)env, (void)data;
+  drop_buffer(hint);
+}
+
 static void free_orphans(struct env *state, bool all) {
   for (struct slab **link = &state->orphans; *link != NULL;) {
     struct slab *slab = *link;
-    if (all || atomic_load(slab->pins) <= 0) {
+    if (all || atomic_load(&slab->pins) <= 0) {
       *link = slab->next;
-      free_slab(slab);
+      free_memory(slab);
+      drop_buffer(slab);
     } else {
       link = &slab->next;
     }
   }
 }
 
-/* alloc(bytes, alignment, pinsOffset) => ArrayBuffer | -errno */
+/* alloc(bytes, alignment) => [ArrayBuffer, its count as an ArrayBuffer] | -errno */
 static napi_value alloc(napi_env env, napi_callback_info info) {
-  napi_value argv[MAX_ARGS], buffer;
+  napi_value argv[MAX_ARGS], memory, count, both;
   struct env *state;
   arguments(env, info, argv, &state);
   size_t bytes = (size_t)integer(env, argv[0]);
   struct slab *slab = calloc(1, sizeof *slab);
   if (slab == NULL) return number(env, -ENOMEM);
+  slab->env = state;
+  state->refs++;
+  slab->buffers = 1;
   int error = posix_memalign(&slab->base, (size_t)integer(env, argv[1]), bytes);
   if (error != 0) {
-    free(slab);
+    slab->base = NULL;
+    drop_buffer(slab);
     return number(env, -error);
   }
   memset(slab->base, 0, bytes);
-  slab->env = state;
-  slab->pins = (atomic_int *)((char *)slab->base + integer(env, argv[2]));
-  state->refs++;
-  if (napi_create_external_arraybuffer(env, slab->base, bytes, slab_dropped, slab, &buffer) != napi_ok) {
-    free_slab(slab);
+  if (napi_create_external_arraybuffer(env, slab->base, bytes, memory_dropped, slab, &memory) != napi_ok) {
+    free_memory(slab);
+    drop_buffer(slab);
     return number(env, -EOPNOTSUPP); /* a runtime that sandboxes its memory, Electron for one */
   }
-  return buffer;
+  slab->buffers = 2;
+  if (napi_create_external_arraybuffer(env, &slab->pins, sizeof slab->pins, count_dropped, slab, &count) != napi_ok) {
+    slab->buffers = 1;
+    return number(env, -EOPNOTSUPP);
+  }
+  napi_create_array_with_length(env, 2, &both);
+  napi_set_element(env, both, 0, memory);
+  napi_set_element(env, both, 1, count);
+  return both;
 }
 
-/* unpin(address of the count): for memory that was transferred away, where TypeScript no longer reaches the count. */
-static napi_value unpin(napi_env env, napi_callback_info info) {
-  napi_value argv[MAX_ARGS];
+/* For memory that was dropped while transfers were in flight over it: frees what has none any more. */
+static napi_value sweep(napi_env env, napi_callback_info info) {
   struct env *state;
+  napi_value argv[MAX_ARGS];
   arguments(env, info, argv, &state);
-  atomic_fetch_sub((atomic_int *)pointer(env, argv[0]), 1);
   free_orphans(state, false);
   return NULL;
 }
@@ -360,10 +403,10 @@ static void dispatch(struct port *port, enum port_event event) {
   napi_env env = state->napi;
   napi_handle_scope scope;
   if (napi_open_handle_scope(env, &scope) != napi_ok) return;
-  napi_value global, callback, argv[2] = {number(env, (int64_t)(uintptr_t)port), number(env, event)};
+  napi_value result, global, callback, argv[2] = {number(env, (int64_t)(uintptr_t)port), number(env, event)};
   if (napi_get_global(env, &global) == napi_ok &&
       napi_get_reference_value(env, state->dispatcher, &callback) == napi_ok &&
-      napi_make_callback(env, state->async, global, callback, 2, argv, NULL) != napi_ok) {
+      napi_make_callback(env, state->async, global, callback, 2, argv, &result /* Deno writes to NULL */) != napi_ok) {
     /* A call that was refused because the thread is ending leaves no exception behind. */
     bool pending = false;
     napi_value error;
@@ -374,13 +417,16 @@ static void dispatch(struct port *port, enum port_event event) {
   napi_close_handle_scope(env, scope);
 }
 
-static void port_readable(uv_poll_t *poll, int status, int events) {
-  (void)status, (void)events;
-  struct port *port = poll->data;
-  int fd = poll == &port->poll ? port->event_fd : atomic_load(&port->cell[CELL_FD]);
+static void take_count(int fd) {
   uint64_t count;
   ssize_t ignored = read(fd, &count, sizeof count);
   (void)ignored;
+}
+
+static void port_readable(uv_poll_t *poll, int status, int events) {
+  (void)status, (void)events;
+  struct port *port = poll->data;
+  take_count(poll == &port->poll ? port->event_fd : atomic_load(&port->cell[CELL_FD]));
   if (port->armed) {
     dispatch(port, PORT_READY);
   } else { /* nobody waits: stop polling instead of waking the loop for each completion */
@@ -388,6 +434,16 @@ static void port_readable(uv_poll_t *poll, int status, int events) {
     uv_poll_stop(&port->wake);
     port->started = false;
   }
+}
+
+/*
+ * The environment is at its end, and the last context is gone. What is pinned now may still be in the hands of the runtime's own
+ * node:fs: Node waits for that, Bun does not, and its pool would write into memory that is somebody else's. There it is never freed.
+ */
+static void env_left(struct env *state) {
+  state->quiet = state->loop != NULL;
+  free_orphans(state, state->quiet);
+  drop_env(state);
 }
 
 static void port_part_closed(struct port *port) {
@@ -399,10 +455,9 @@ static void port_part_closed(struct port *port) {
   if (port->next != NULL) port->next->prev = port->prev;
   if (!state->leaving) dispatch(port, PORT_CLOSED);
   free(port);
-  if (state->leaving && state->ports == NULL) {
-    free_orphans(state, true);
+  if (state->hook != NULL && state->leaving && state->ports == NULL) {
     napi_remove_async_cleanup_hook(state->hook);
-    drop_env(state);
+    if (state->ended) env_left(state);
   }
 }
 
@@ -410,11 +465,14 @@ static void port_poll_closed(uv_handle_t *handle) {
   port_part_closed(handle->data);
 }
 
-/* On a pool thread: io_destroy waits for everything in flight and for an RCU grace period, about 30 ms. */
-static void port_destroy(uv_work_t *work) {
-  struct port *port = work->data;
+/* Not on the event loop's thread: io_destroy waits for everything in flight and for an RCU grace period, about 30 ms. */
+static void destroy(struct port *port) {
   if (port->ring.fd >= 0) close(port->ring.fd);
   else syscall(SYS_io_destroy, port->ctx);
+}
+
+static void port_destroy(uv_work_t *work) {
+  destroy(work->data);
 }
 
 /*
@@ -447,8 +505,122 @@ static void port_destroyed(uv_work_t *work, int status) {
   port_part_closed(work->data);
 }
 
+/* ---- a port's own thread, where there is no libuv that could watch -------------------------- */
+
+/* An unreferenced threadsafe function lets the event loop end. It is one for all ports of the environment. */
+static void hold(struct env *state) {
+  if (state->holds++ == 0) napi_ref_threadsafe_function(state->napi, state->notify);
+}
+
+static void release(struct env *state) {
+  if (--state->holds == 0) napi_unref_threadsafe_function(state->napi, state->notify);
+}
+
+/* Tells the event loop's thread. Ports are aligned, so that the event fits into the address. */
+static void notify(struct port *port, enum port_event event) {
+  napi_call_threadsafe_function(port->env->notify, (char *)port + event, napi_tsfn_nonblocking);
+}
+
+/*
+ * Watches once for each turn that it is given, so that it is never ahead of the event loop: what it saw is taken there. The
+ * end of the port is a turn, too.
+ */
+static void *port_thread(void *data) {
+  struct port *port = data;
+  struct pollfd watched[] = {{.fd = port->event_fd, .events = POLLIN},
+                             {.fd = atomic_load(&port->cell[CELL_FD]), .events = POLLIN}};
+  for (;;) {
+    while (sem_wait(&port->turn) != 0) continue;
+    if (atomic_load(&port->ending)) break;
+    poll(watched, 2, -1);
+    notify(port, PORT_READY);
+  }
+  retire(port->cell);
+  destroy(port);
+  notify(port, PORT_CLOSED);
+  return NULL;
+}
+
+static int port_start_thread(struct port *port) {
+  /* Signals are for the threads of the program. */
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  sem_init(&port->turn, 0, 0);
+  int error = pthread_create(&port->thread, NULL, port_thread, port);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return -error;
+}
+
+static void port_watch(struct port *port) {
+  if (port->started) return;
+  port->started = true;
+  sem_post(&port->turn);
+}
+
+/* The thread may be watching: it is made to see something first, while the descriptor is certainly still there. */
+static void port_end_thread(struct port *port) {
+  port->closing = 1;
+  uint64_t one = 1;
+  ssize_t ignored = write(atomic_load(&port->cell[CELL_FD]), &one, sizeof one);
+  (void)ignored;
+  atomic_store(&port->ending, true);
+  sem_post(&port->turn);
+}
+
+static void port_thread_ended(struct port *port) {
+  pthread_join(port->thread, NULL);
+  sem_destroy(&port->turn);
+  port_part_closed(port);
+}
+
+/* From notify(), on the event loop's thread. Without `env` it is the end, and the port may be gone. */
+static void port_notified(napi_env env, napi_value none, void *context, void *data) {
+  (void)none;
+  struct env *state = context;
+  if (env == NULL || state->leaving) return;
+  enum port_event event = (uintptr_t)data & 1;
+  struct port *port = (void *)((char *)data - event);
+  if (event == PORT_CLOSED) {
+    release(state);
+    port_thread_ended(port);
+    return;
+  }
+  if (port->closing > 0) return; /* its descriptors may be somebody else's by now */
+  port->started = false;
+  take_count(port->event_fd);
+  take_count(atomic_load(&port->cell[CELL_FD]));
+  if (port->armed) dispatch(port, PORT_READY);
+  if (port->armed) port_watch(port);
+}
+
+/* All threads end before the threadsafe function does: hooks run in reverse order, and this one was added after it. */
+static void threads_leaving(void *data) {
+  struct env *state = data;
+  state->leaving = true;
+  for (struct port *port = state->ports; port != NULL; port = port->next) {
+    if (port->closing > 0) continue;
+    if (port->ring.fd >= 0) ring_quiesce(&port->ring);
+    port_end_thread(port);
+  }
+  while (state->ports != NULL) port_thread_ended(state->ports);
+  napi_release_threadsafe_function(state->notify, napi_tsfn_abort);
+}
+
+static void notify_gone(napi_env env, void *data, void *hint) {
+  (void)env, (void)hint;
+  drop_env(data);
+}
+
+/* ---- ports, whoever watches them ------------------------------------------------------------ */
+
 static void port_begin_close(struct port *port) {
   if (port->closing > 0) return;
+  if (port->env->loop == NULL) {
+    hold(port->env);
+    port_end_thread(port);
+    return;
+  }
   port->closing = 3;
   if (port->env->leaving && port->ring.fd >= 0) ring_quiesce(&port->ring);
   /* First out of the event loop, then closed: libuv must not meet the number again as somebody else's. */
@@ -482,19 +654,21 @@ static napi_value port_open(napi_env env, napi_callback_info info) {
                              .cq_head = (unsigned)integer(env, argv[5]),
                              .cq_tail = (unsigned)integer(env, argv[6]),
                              .bytes = (size_t)integer(env, argv[7])};
-  port->poll.data = port->wake.data = port->work.data = port;
-  int error = uv_poll_init(state->loop, &port->poll, port->event_fd);
+  int error = state->loop == NULL ? port_start_thread(port) : uv_poll_init(state->loop, &port->poll, port->event_fd);
   if (error != 0) {
     free(port);
     return number(env, error);
   }
-  error = uv_poll_init(state->loop, &port->wake, atomic_load(&port->cell[CELL_FD]));
-  if (error != 0) {
-    uv_close((uv_handle_t *)&port->poll, port_never_opened);
-    return number(env, error);
+  if (state->loop != NULL) {
+    port->poll.data = port->wake.data = port->work.data = port;
+    error = uv_poll_init(state->loop, &port->wake, atomic_load(&port->cell[CELL_FD]));
+    if (error != 0) {
+      uv_close((uv_handle_t *)&port->poll, port_never_opened);
+      return number(env, error);
+    }
+    uv_unref((uv_handle_t *)&port->poll);
+    uv_unref((uv_handle_t *)&port->wake);
   }
-  uv_unref((uv_handle_t *)&port->poll);
-  uv_unref((uv_handle_t *)&port->wake);
   port->next = state->ports;
   if (port->next != NULL) port->next->prev = port;
   state->ports = port;
@@ -505,6 +679,12 @@ static napi_value port_arm(napi_env env, napi_callback_info info) {
   napi_value argv[MAX_ARGS];
   arguments(env, info, argv, NULL);
   struct port *port = pointer(env, argv[0]);
+  if (port->env->loop == NULL) {
+    port_watch(port);
+    if (!port->armed) hold(port->env);
+    port->armed = true;
+    return number(env, 0);
+  }
   if (!port->started) {
     int error = uv_poll_start(&port->poll, UV_READABLE, port_readable);
     if (error == 0) error = uv_poll_start(&port->wake, UV_READABLE, port_readable);
@@ -519,8 +699,9 @@ static napi_value port_disarm(napi_env env, napi_callback_info info) {
   napi_value argv[MAX_ARGS];
   arguments(env, info, argv, NULL);
   struct port *port = pointer(env, argv[0]);
+  if (port->env->loop != NULL) uv_unref((uv_handle_t *)&port->poll);
+  else if (port->armed) release(port->env);
   port->armed = false;
-  uv_unref((uv_handle_t *)&port->poll);
   return number(env, 0);
 }
 
@@ -533,21 +714,39 @@ static napi_value port_close(napi_env env, napi_callback_info info) {
 
 /* ---- life of an environment ----------------------------------------------------------------- */
 
-/*
- * Hooks run in reverse order, and this one is registered when the module loads: buffers that were made later
- * are dropped before it runs. Pinned ones became orphans and live until the last context is gone.
- */
-static void env_leaving(napi_async_cleanup_hook_handle hook, void *data) {
-  (void)hook;
+/* Runs last, in reverse order of registration: libuv may be closing ports still. What is dropped later is freed at once. */
+static void env_ended(void *data) {
+  struct env *state = data;
+  state->ended = true;
+  if (state->ports == NULL) env_left(state);
+}
+
+static void libuv_leaving(napi_async_cleanup_hook_handle hook, void *data) {
   struct env *state = data;
   state->leaving = true;
-  if (state->ports == NULL) {
-    free_orphans(state, true);
-    napi_remove_async_cleanup_hook(state->hook);
-    drop_env(state);
-    return;
-  }
+  if (state->ports == NULL) napi_remove_async_cleanup_hook(hook);
   for (struct port *port = state->ports; port != NULL; port = port->next) port_begin_close(port);
+}
+
+/* useLibuv() */
+static napi_value use_libuv(napi_env env, napi_callback_info info) {
+  napi_value argv[MAX_ARGS];
+  struct env *state;
+  arguments(env, info, argv, &state);
+  bool ok = napi_get_uv_event_loop(env, &state->loop) == napi_ok &&
+            napi_add_async_cleanup_hook(env, libuv_leaving, state, &state->hook) == napi_ok;
+  return number(env, ok ? 0 : -EINVAL);
+}
+
+static bool start_notifying(napi_env env, struct env *state) {
+  napi_value name;
+  if (napi_create_string_utf8(env, "fileaio", NAPI_AUTO_LENGTH, &name) != napi_ok ||
+      napi_create_threadsafe_function(env, NULL, NULL, name, 0, 1, state, notify_gone, state, port_notified,
+                                      &state->notify) != napi_ok)
+    return false;
+  state->refs++;
+  return napi_unref_threadsafe_function(env, state->notify) == napi_ok &&
+         napi_add_env_cleanup_hook(env, threads_leaving, state) == napi_ok;
 }
 
 /* setDispatcher((port, event) => void) */
@@ -555,7 +754,9 @@ static napi_value set_dispatcher(napi_env env, napi_callback_info info) {
   napi_value argv[MAX_ARGS];
   struct env *state;
   arguments(env, info, argv, &state);
-  return number(env, napi_create_reference(env, argv[0], 1, &state->dispatcher) == napi_ok ? 0 : -EINVAL);
+  bool ok = napi_create_reference(env, argv[0], 1, &state->dispatcher) == napi_ok &&
+            (state->loop != NULL || start_notifying(env, state));
+  return number(env, ok ? 0 : -EINVAL);
 }
 
 NAPI_MODULE_INIT() {
@@ -571,16 +772,16 @@ NAPI_MODULE_INIT() {
       {"ioSetup", io_setup},     {"ioSubmit", io_submit},         {"ioGetevents", io_getevents},
       {"ioCancel", io_cancel},   {"eventfd", make_eventfd},       {"closeFd", close_fd},
       {"drain", drain},          {"statx", make_statx},           {"address", address},
-      {"alloc", alloc},          {"unpin", unpin},                {"wake", wake},
+      {"alloc", alloc},          {"sweep", sweep},                {"wake", wake},
       {"portOpen", port_open},   {"portArm", port_arm},           {"portDisarm", port_disarm},
       {"portClose", port_close}, {"setDispatcher", set_dispatcher}, {"ioDestroy", io_destroy},
+      {"useLibuv", use_libuv},
       {"ringSetup", ring_setup}, {"ringEnter", ring_enter},       {"ringRegister", ring_register},
       {"map", map},              {"detach", detach},              {"credentials", get_credentials},
   };
-  bool ok = napi_get_uv_event_loop(env, &state->loop) == napi_ok &&
-            napi_create_string_utf8(env, "fileaio", NAPI_AUTO_LENGTH, &name) == napi_ok &&
+  bool ok = napi_create_string_utf8(env, "fileaio", NAPI_AUTO_LENGTH, &name) == napi_ok &&
             napi_async_init(env, NULL, name, &state->async) == napi_ok &&
-            napi_add_async_cleanup_hook(env, env_leaving, state, &state->hook) == napi_ok;
+            napi_add_env_cleanup_hook(env, env_ended, state) == napi_ok;
   for (size_t i = 0; ok && i < sizeof calls / sizeof *calls; i++) {
     napi_value function;
     ok = napi_create_function(env, calls[i].name, NAPI_AUTO_LENGTH, calls[i].call, state, &function) == napi_ok &&

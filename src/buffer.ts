@@ -9,6 +9,7 @@
  */
 import { constants } from 'node:buffer';
 import { types } from 'node:util';
+import { markAsUntransferable } from 'node:worker_threads';
 import {
   AioError,
   checkInteger,
@@ -51,19 +52,18 @@ export class Memory {
   readonly inPlace: boolean;
   readonly #size: number;
   /** A view whose length falls to 0 when the memory is taken away: faster to ask than the ArrayBuffer itself. */
-  readonly #probe: Uint8Array | Int32Array;
+  readonly #probe: Uint8Array;
+  /** Transfers in flight over memory that the shim allocated: it frees none while this is above 0. */
   readonly #pins: Int32Array | undefined;
-  readonly #pinsAddress: number;
 
-  constructor(store: ArrayBufferLike, pinsOffset = -1) {
+  constructor(store: ArrayBufferLike, pins?: ArrayBuffer) {
     this.store = store;
     const shared = types.isSharedArrayBuffer(store);
     this.#size = shared ? sharedSize(store) : unsharedSize(store);
     this.address = this.#size === 0 ? 0 : (loadNative().native?.address(new Uint8Array(store)) ?? 0);
-    this.inPlace = shared || pinsOffset >= 0 || this.#size === 0;
-    this.#pins = pinsOffset < 0 ? undefined : new Int32Array(store, pinsOffset, 1);
-    this.#pinsAddress = this.address + pinsOffset;
-    this.#probe = this.#pins ?? (this.#size === 0 ? new Uint8Array(0) : new Uint8Array(store));
+    this.inPlace = shared || pins !== undefined || this.#size === 0;
+    this.#pins = pins === undefined ? undefined : new Int32Array(pins);
+    this.#probe = this.#size === 0 ? new Uint8Array(0) : new Uint8Array(store);
   }
 
   /** True once the bytes belong to somebody else. */
@@ -74,19 +74,17 @@ export class Memory {
   /** From here on the bytes outlive their ArrayBuffer. Each `pin` is undone by one `unpin`. */
   pin(): void {
     const pins = this.#pins;
-    if (pins !== undefined && pins.length > 0) pins[0] = (pins[0] ?? 0) + 1;
+    if (pins !== undefined) pins[0] = (pins[0] ?? 0) + 1;
   }
 
   /** True if the bytes belong to somebody else by now. */
   unpin(): boolean {
     const pins = this.#pins;
-    if (pins === undefined) return this.detached;
-    if (pins.length > 0) {
-      pins[0] = (pins[0] ?? 0) - 1;
-      return false;
-    }
-    loadNative().native?.unpin(this.#pinsAddress);
-    return true;
+    const { detached } = this;
+    if (pins === undefined) return detached;
+    pins[0] = (pins[0] ?? 0) - 1;
+    if (detached) loadNative().native?.sweep();
+    return detached;
   }
 }
 
@@ -157,21 +155,29 @@ function isDetached(store: ArrayBufferLike): boolean {
   }
 }
 
-/** Room for the count of transfers in flight, on a cache line of its own. */
-const PINS_ROOM = 64;
+/** Buffers share no cache line: processors would fight over it. */
+const CACHE_LINE = 64;
+
+/**
+ * Deno would move the shim's memory to another thread, and free it there. Not on Node: it does not move such memory anyhow, and from
+ * 24 on it aborts at its end over what is marked.
+ */
+const keepOnThread: (store: ArrayBuffer) => void = 'Deno' in globalThis ? markAsUntransferable : () => undefined;
 
 function allocate(size: number, alignment: number): Buffer {
   const { native } = loadNative();
   if (native === undefined) return ordinary(size, alignment);
-  const pinsOffset = Math.ceil(size / PINS_ROOM) * PINS_ROOM;
-  const store = native.alloc(pinsOffset + PINS_ROOM, Math.max(alignment, PINS_ROOM), pinsOffset);
-  if (typeof store !== 'number') {
-    memories.set(store, new Memory(store, pinsOffset));
-    return Buffer.from(store, 0, size);
+  if (size === 0) return Buffer.alloc(0);
+  const allocated = native.alloc(size, Math.max(alignment, CACHE_LINE));
+  if (typeof allocated !== 'number') {
+    const [store, pins] = allocated;
+    keepOnThread(store);
+    memories.set(store, new Memory(store, pins));
+    return Buffer.from(store);
   }
   // A runtime that keeps JavaScript memory in a sandbox takes none from outside.
-  if (store === -EOPNOTSUPP) return ordinary(size, alignment);
-  throw systemError(store, 'posix_memalign', `allocating ${size} bytes aligned to ${alignment}`, 'Ask for less');
+  if (allocated === -EOPNOTSUPP) return ordinary(size, alignment);
+  throw systemError(allocated, 'posix_memalign', `allocating ${size} bytes aligned to ${alignment}`, 'Ask for less');
 }
 
 /** Before Node 26 it takes no alignment, and ignores one. */
@@ -207,8 +213,7 @@ function pageSize(): number {
  * without a copy. The Buffer is the caller's and is freed by garbage collection, never before a transfer that is in
  * flight over it has ended.
  *
- * The Buffer is a view of a slightly larger ArrayBuffer: what lies behind its end belongs to the library. On Node, the
- * ArrayBuffer cannot be transferred to another thread (posting it copies).
+ * Its ArrayBuffer is as large as it is. On Node, it cannot be transferred to another thread: posting it copies, or is refused.
  *
  * Without the native shim the memory is ordinary: reads into it pass through a bounce buffer, and the alignment is a best
  * effort (Node 26 has it; before that, the address of JavaScript's memory cannot be known). Only direct I/O needs it.
@@ -225,7 +230,7 @@ function pageSize(): number {
  * ```
  */
 export function allocBuffer(size: number, alignment?: number): Buffer {
-  checkInteger('size', size, 0, constants.MAX_LENGTH - 2 * PINS_ROOM);
+  checkInteger('size', size, 0, constants.MAX_LENGTH);
   return allocate(size, alignment === undefined ? pageSize() : checkAlignment(alignment));
 }
 
@@ -275,10 +280,10 @@ export class AlignedPool {
     this.count = checkInteger('options.count', options.count, 1, 2 ** 24);
     const alignment = options.alignment === undefined ? pageSize() : checkAlignment(options.alignment);
     const stride = Math.ceil(this.size / alignment) * alignment;
-    if (stride * this.count > constants.MAX_LENGTH - 2 * PINS_ROOM) {
+    if (stride * this.count > constants.MAX_LENGTH) {
       throw outOfRange(
         'options.count',
-        `at most ${Math.floor((constants.MAX_LENGTH - 2 * PINS_ROOM) / stride)} for buffers of ${this.size} bytes`,
+        `at most ${Math.floor(constants.MAX_LENGTH / stride)} for buffers of ${this.size} bytes`,
         this.count,
       );
     }

@@ -1,7 +1,16 @@
 import { type AlignedPool, slabOf } from './buffer.ts';
 import type { Engine, EngineHost, EngineName } from './engine.ts';
 import { openEngine } from './engines/select.ts';
-import { AioError, abortError, checkFd, checkInteger, ECANCELED, EINVAL, invalidArgType, outOfRange } from './errors.ts';
+import {
+  AioError,
+  abortError,
+  checkFd,
+  checkInteger,
+  ECANCELED,
+  EINVAL,
+  invalidArgType,
+  outOfRange,
+} from './errors.ts';
 import { failure, misalignment, statusOf } from './outcome.ts';
 import { AioRequest, transferOf } from './request.ts';
 import { type Canceler, COMPLETED, PREPARED, READ, SUBMITTED, type Transfer, WRITE } from './transfer.ts';

@@ -55,16 +55,16 @@ export interface Native {
   /** The address of a view's first byte. Stable until the view's ArrayBuffer is detached. */
   address(view: Uint8Array): number;
   /**
-   * Zeroed memory of the given alignment (a power of two, at least 8) as an ArrayBuffer. An int32 at byte `pinsOffset`
-   * counts transfers in flight: while it is above 0 the memory outlives the ArrayBuffer.
+   * Zeroed memory, 1 byte or more, of the given alignment (a power of two, at least 8), and beside it an int32 that counts
+   * transfers in flight: while it is above 0 the memory outlives its ArrayBuffer.
    */
-  alloc(bytes: number, alignment: number, pinsOffset: number): ArrayBuffer | number;
-  /** Takes one from the count at this address; for memory whose ArrayBuffer is gone. */
-  unpin(pinsAddress: number): void;
+  alloc(bytes: number, alignment: number): [memory: ArrayBuffer, count: ArrayBuffer] | number;
+  /** Frees memory whose ArrayBuffer went before its count fell to 0. */
+  sweep(): void;
   /** Adds one wake-up to the cell and signals its eventfd, unless the cell is closed. From any thread. */
   wake(cell: Int32Array): number;
   /**
-   * Ties a kernel context, or a ring (then `context` is 0; otherwise `ringFd` is -1), to the event loop: polls `eventFd`, and owns
+   * Ties a kernel context, or a ring (then `context` is 0; otherwise `ringFd` is -1), to the event loop: watches `eventFd`, and owns
    * all these descriptors and the cell's from then on. When the thread ends, nothing is in flight any more before memory is freed.
    * For that it needs to know where in the ring's first mapping, of `ringBytes`, the kernel counts.
    */
@@ -81,9 +81,11 @@ export interface Native {
   /** Calls the dispatcher whenever the eventfd was signalled, and keeps the event loop alive, until disarmed. */
   portArm(port: number): number;
   portDisarm(port: number): number;
-  /** Closes it all on a pool thread (io_destroy takes about 30 ms); ends with PORT_CLOSED. */
+  /** Closes it all on another thread (io_destroy takes about 30 ms); ends with PORT_CLOSED. */
   portClose(port: number): number;
-  /** The one function that native code calls. */
+  /** From now on libuv watches the descriptors of ports; otherwise each port has a thread that does. Before anything else. */
+  useLibuv(): number;
+  /** The one function that native code calls. Once per thread, before the first port. */
   setDispatcher(dispatcher: (port: number, event: number) => void): number;
 }
 
@@ -94,12 +96,28 @@ interface Loaded {
 
 const SHIM = '../native/build/Release/fileaio.node';
 
+/**
+ * Whether there is a libuv to rely on: the fastest way to watch a descriptor, on Node. Bun ends the process at the first uv_poll_*,
+ * Deno's fires once, and of any other runtime nothing is known. Looking for the functions would not help: those that do not
+ * work are there, too.
+ *
+ * The environment variable `FILEAIO_NOTIFIER`, `poll` or `thread`, decides otherwise: so that tests see both ways on Node.
+ */
+function hasLibuv(): boolean {
+  const wanted = process.env.FILEAIO_NOTIFIER;
+  if (wanted === 'poll' || wanted === 'thread') return wanted === 'poll';
+  const { node, bun, deno }: NodeJS.Dict<string> = process.versions;
+  return node !== undefined && bun === undefined && deno === undefined && !('Deno' in globalThis);
+}
+
 function load(): Loaded {
   if (process.platform !== 'linux') {
     return { why: `kernel AIO and io_uring exist on Linux only, and this is ${process.platform}` };
   }
   try {
-    return { native: createRequire(import.meta.url)(SHIM) as Native };
+    const native = createRequire(import.meta.url)(SHIM) as Native;
+    if (hasLibuv() && native.useLibuv() < 0) return { why: 'the native shim found no event loop to join' };
+    return { native };
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     return {

@@ -96,8 +96,10 @@ export class Transfer {
   positionLow = 0;
   positionHigh = 0;
 
-  /** The first `count` of these are this transfer's; the others wait to be used again. */
-  readonly segments: [Segment, ...Segment[]] = [new Segment()];
+  /** The segment of a transfer of one buffer: the first of `segments` then, and the shortest way to it. */
+  readonly single = new Segment();
+  /** The first `count` of these are this transfer's. */
+  readonly segments: Segment[] = [this.single];
   count = 0;
   /** Of all segments together, in bytes. */
   length = 0;
@@ -111,8 +113,6 @@ export class Transfer {
   #bounced = false;
 
   slot = -1;
-  /** Where an engine put this transfer's segments, for the system call under way. */
-  iovecIndex = 0;
   context: Canceler | undefined = undefined;
   cancelAsked = false;
 
@@ -128,10 +128,10 @@ export class Transfer {
 
   /** Takes the arguments of a read or write of one buffer. Changes nothing that counts when it throws. */
   setSingle(operation: Operation, view: ArrayBufferView): void {
-    const segment = this.segments[0];
+    const segment = this.single;
     segment.set('buffer', view);
     this.operation = operation;
-    this.vectored = false;
+    if (this.vectored) this.#unvector();
     this.count = 1;
     this.length = this.groupLength = segment.length;
     this.#begin();
@@ -153,9 +153,10 @@ export class Transfer {
   /** Takes the arguments of a vectored read or write. */
   setVector(operation: Operation, segments: readonly Segment[]): void {
     let inPlace = true;
+    if (!this.vectored) this.single.clear();
     this.operation = operation;
     this.vectored = true;
-    this.count = segments.length;
+    this.count = this.segments.length = segments.length;
     this.length = 0;
     for (const [index, segment] of segments.entries()) {
       this.segments[index] = segment;
@@ -169,15 +170,20 @@ export class Transfer {
 
   setFlush(operation: Operation): void {
     this.operation = operation;
-    this.vectored = false;
+    if (this.vectored) this.#unvector();
     this.count = this.length = this.groupLength = 0;
     this.#begin();
+  }
+
+  #unvector(): void {
+    this.vectored = false;
+    this.segments[0] = this.single;
+    this.segments.length = 1;
   }
 
   #begin(): void {
     this.from = this.to = this.moved = 0;
     this.#bounced = false;
-    if (this.segments.length > 1 && this.segments.length > this.count) this.segments.length = Math.max(1, this.count);
   }
 
   setPosition(position: number): void {
@@ -251,7 +257,7 @@ export class Transfer {
 
   /** Some of its memory belongs to somebody else now. */
   get detached(): boolean {
-    if (!this.vectored) return this.length > 0 && this.segments[0].memory.detached;
+    if (!this.vectored) return this.length > 0 && this.single.memory.detached;
     for (let index = 0; index < this.count; index++) {
       const segment = this.segments[index];
       if (segment?.memory.detached === true && segment.length > 0) return true;
@@ -262,7 +268,7 @@ export class Transfer {
   /** The kernel is about to have the memory. Undone by {@link unpin}. */
   pin(): void {
     if (!this.vectored) {
-      if (this.count > 0) this.segments[0].memory.pin();
+      if (this.count > 0) this.single.memory.pin();
       return;
     }
     for (let index = 0; index < this.count; index++) this.segments[index]?.memory.pin();
@@ -270,7 +276,7 @@ export class Transfer {
 
   /** True if some of the memory belongs to somebody else by now. */
   unpin(): boolean {
-    if (!this.vectored) return this.count > 0 && this.segments[0].memory.unpin() && this.length > 0;
+    if (!this.vectored) return this.count > 0 && this.single.memory.unpin() && this.length > 0;
     const { detached } = this;
     for (let index = 0; index < this.count; index++) this.segments[index]?.memory.unpin();
     return detached;
@@ -293,8 +299,8 @@ export class Transfer {
 
   /** Drops every reference to memory. */
   clear(): void {
-    this.segments[0].clear();
-    this.segments.length = 1;
+    this.#unvector();
+    this.single.clear();
     this.count = this.length = 0;
     this.#bounce = NO_MEMORY;
   }

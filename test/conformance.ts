@@ -20,7 +20,9 @@ import {
   type WaitResult,
   wake,
 } from '../src/index.ts';
+import { lacks } from './runtime.ts';
 import {
+  aligned,
   coded,
   collectGarbage,
   loopDevice,
@@ -646,13 +648,13 @@ export function conformance(capabilities: Capabilities): void {
       const timer = setInterval(() => ticks++, 1);
       const [request] = blockReads(fd, 1);
       assert.ok(request);
-      const until = performance.now() + 200;
-      while (performance.now() < until) {
+      const until = performance.now() + 5000;
+      while (ticks < 10 && performance.now() < until) {
         ctx.submit([request.prepareRead(fd, 0, allocBuffer(1))]);
         await ctx.wait();
       }
       clearInterval(timer);
-      assert.ok(ticks >= 10, `${ticks} ticks in 200 ms`);
+      assert.ok(ticks >= 10, `${ticks} ticks in 5 s`);
     });
   });
 
@@ -1261,13 +1263,14 @@ export function conformance(capabilities: Capabilities): void {
       assert.ok(data);
     });
 
-    for (const kind of ['allocBuffer', 'Buffer.alloc'] as const) {
+    for (const kind of ['allocBuffer', 'ArrayBuffer'] as const) {
       test(`a buffer of ${kind} that is transferred away in flight is never written to afterwards`, async (t) => {
         const { fd } = scratchFile(t, 64 * 65536, O_DIRECT);
         const ctx = context(t);
         const views = Array.from({ length: 64 }, () =>
-          kind === 'allocBuffer' ? allocBuffer(65536) : new Uint8Array(new ArrayBuffer(65536)),
+          kind === 'allocBuffer' ? allocBuffer(65536) : aligned(65536, ArrayBuffer),
         );
+        for (const view of views) new Uint8Array(view.buffer).fill(0x5a);
         const requests = views.map((view, i) => new AioRequest().prepareRead(fd, i * 65536, view));
         ctx.submit(requests);
         const taken: Uint8Array[] = [];
@@ -1280,7 +1283,6 @@ export function conformance(capabilities: Capabilities): void {
             // Node 22 and later refuse: then nothing was taken.
           }
         }
-        const before = taken.map((bytes) => Buffer.from(bytes));
         const { completed } = await ctx.wait({ min: 64 });
         assert.equal(completed.length, 64);
         for (const [i, request] of requests.entries()) {
@@ -1288,12 +1290,51 @@ export function conformance(capabilities: Capabilities): void {
             assert.equal(request.status, 'ERR_AIO_BUFFER_DETACHED');
             assert.equal(request.bytesTransferred, 0);
             assert.match(request.error?.message ?? '', /transferred away/);
-          } else if (request.status !== 'ERR_AIO_MISALIGNED') {
+          } else {
             assert.equal(request.result(), 65536);
           }
         }
-        for (const [i, bytes] of taken.entries()) assert.deepEqual(Buffer.from(bytes), before[i]);
-        if (kind === 'Buffer.alloc') assert.equal(views[0]?.byteLength, 0, 'ordinary memory can be transferred');
+        if (kind === 'ArrayBuffer') {
+          assert.equal(views[0]?.byteLength, 0, 'ordinary memory can be transferred');
+          for (const bytes of taken) assert.ok(bytes.every((byte) => byte === 0x5a));
+        }
+      });
+    }
+
+    for (const kind of ['allocBuffer', 'Buffer.alloc'] as const) {
+      test(`a buffer of ${kind} that ArrayBuffer.prototype.transfer takes in flight: nothing is written to memory that was given back`, async (t) => {
+        if (!('transfer' in ArrayBuffer.prototype)) {
+          t.skip('this runtime has no ArrayBuffer.prototype.transfer');
+          return;
+        }
+        const { fd } = scratchFile(t, 64 * 65536, O_DIRECT);
+        const ctx = context(t);
+        for (let round = 0; round < 10; round++) {
+          const views = Array.from({ length: 64 }, () =>
+            kind === 'allocBuffer' ? allocBuffer(65536) : new Uint8Array(new ArrayBuffer(65536)),
+          );
+          const requests = views.map((view, i) => new AioRequest().prepareRead(fd, i * 65536, view));
+          ctx.submit(requests);
+          for (const { buffer } of views) {
+            try {
+              // What it returns is dropped: the memory is given back, to be used again by the canaries.
+              (buffer as unknown as { transfer(): ArrayBuffer }).transfer();
+            } catch (error) {
+              assert.ok(error instanceof TypeError, 'the transfer is refused');
+            }
+          }
+          collectGarbage();
+          const canaries = Array.from({ length: 64 }, (_, i) =>
+            (i % 2 === 0 ? allocBuffer(65536) : new Uint8Array(65536)).fill(0x5a),
+          );
+          assert.equal((await ctx.wait({ min: 64 })).completed.length, 64);
+          for (const canary of canaries) assert.ok(canary.every((byte) => byte === 0x5a));
+          for (const [i, { status }] of requests.entries()) {
+            // Not where the transfer was refused, or gave a copy.
+            if (views[i]?.byteLength === 0) assert.equal(status, 'ERR_AIO_BUFFER_DETACHED');
+            else assert.ok(status === 'OK' || status === 'ERR_AIO_MISALIGNED', status);
+          }
+        }
       });
     }
 
@@ -1352,14 +1393,15 @@ export function conformance(capabilities: Capabilities): void {
     ];
     for (const [title, file, args, expected] of programs) {
       test(title, async () => {
-        const { code, signal, stderr } = await program(file, [engine, ...args], ['--expose-gc']);
+        const { code, signal, stderr } = await program(file, [engine, ...args]);
         assert.equal(signal, null, stderr);
         assert.equal(code, expected, stderr);
         if (expected === 0) assert.equal(stderr, '');
       });
     }
 
-    blocking('worker.terminate() while it is blocked in waitSync, 50 times', async () => {
+    blocking('worker.terminate() while it is blocked in waitSync, 50 times', async (t) => {
+      if (lacks('an end of blocked threads', t)) return;
       const { code, stderr } = await program('terminate-workers.ts', [engine, 'sync']);
       assert.equal(code, 0, stderr);
     });
@@ -1371,7 +1413,7 @@ export function conformance(capabilities: Capabilities): void {
     });
 
     test('one million transfers at depth 128: each accounted for, no slot lost, no larger heap', async () => {
-      const { code, stdout, stderr } = await program('million.ts', [engine], ['--expose-gc']);
+      const { code, stdout, stderr } = await program('million.ts', [engine]);
       assert.equal(code, 0, stderr);
       const { transfers, bytes, pending, growth } = JSON.parse(stdout);
       assert.equal(transfers, 1_000_000);

@@ -7,6 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AioContext, type AioContextOptions, type AioRequest } from '../src/index.ts';
+import { loadNative } from '../src/native.ts';
+import { gc, runTypeScript } from './runtime.ts';
 
 export const { O_DIRECT, O_RDONLY, O_RDWR, O_WRONLY, O_CREAT } = constants;
 
@@ -65,6 +67,13 @@ export async function run(ctx: AioContext, requests: readonly AioRequest[]): Pro
   for (let left = requests.length; left > 0; ) left -= (await ctx.wait({ min: left })).completed.length;
 }
 
+/** Memory that JavaScript allocated itself, at a page boundary: direct I/O takes it, and nobody but V8 holds it. */
+export function aligned(size: number, Store: new (bytes: number) => ArrayBufferLike): Uint8Array {
+  const store = new Store(size + 4096);
+  const address = loadNative().native?.address(new Uint8Array(store)) ?? 0;
+  return new Uint8Array(store, (4096 - (address % 4096)) % 4096, size);
+}
+
 export interface Ended {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -75,9 +84,9 @@ export interface Ended {
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** Runs a module of `test/programs/` in a process of its own. A program that hangs is killed, and says so by its signal. */
-export function program(name: string, args: readonly string[] = [], nodeArgs: readonly string[] = []): Promise<Ended> {
+export function program(name: string, args: readonly string[] = []): Promise<Ended> {
   const file = fileURLToPath(new URL(`./programs/${name}`, import.meta.url));
-  return child(process.execPath, ['--import', 'tsx', ...nodeArgs, file, ...args]);
+  return child(process.execPath, [...runTypeScript, file, ...args]);
 }
 
 export function child(command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ended> {
@@ -118,8 +127,8 @@ export function loopDevice(t: Cleanup, size: number): { path: string } | { why: 
 
 /** Collects what can be collected. Tests run with --expose-gc. */
 export function collectGarbage(): void {
-  assert.ok(globalThis.gc, 'run with --expose-gc');
-  globalThis.gc();
+  assert.ok(gc, 'run with --expose-gc');
+  gc();
 }
 
 /** A tmpfs of its own that is soon full. For root only. */

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { AioContext, type AioContextOptions, AioRequest, allocBuffer, wake } from '../src/index.ts';
 import { chosen, conformance } from './conformance.ts';
+import { lacks } from './runtime.ts';
 import { child, coded, collectGarbage, context, type Ended, open, run, scratch, scratchFile } from './support.ts';
 
 const BLOCK = 4096;
@@ -127,6 +128,7 @@ if (chosen('threads')) {
     }
 
     test('what waits for its turn can be canceled, wherever it stands, once; what node:fs has cannot', async (t) => {
+      if (lacks('a pool to fill', t)) return;
       const { fd } = scratchFile(t, 16 * BLOCK);
       const ctx = make(t);
       const release = blockPool(t);
@@ -153,6 +155,7 @@ if (chosen('threads')) {
     });
 
     test('what is canceled out of the middle makes room for others, while the rest still waits', async (t) => {
+      if (lacks('a pool to fill', t)) return;
       const { fd } = scratchFile(t, 16 * BLOCK);
       const ctx = make(t);
       const release = blockPool(t);
@@ -176,6 +179,7 @@ if (chosen('threads')) {
     });
 
     test('a wait under way learns of what is canceled', async (t) => {
+      if (lacks('a pool to fill', t)) return;
       const { fd } = scratchFile(t, 16 * BLOCK);
       const ctx = make(t);
       const release = blockPool(t);
@@ -192,6 +196,7 @@ if (chosen('threads')) {
     });
 
     test('a buffer that is transferred away while its request waits for its turn', async (t) => {
+      if (lacks('a pool to fill', t)) return;
       const { fd, data } = scratchFile(t, 16 * BLOCK);
       const ctx = make(t);
       const release = blockPool(t);
@@ -203,7 +208,10 @@ if (chosen('threads')) {
       const taken = views.map((view) => new Uint8Array(structuredClone(view.buffer, { transfer: [view.buffer] })));
       release();
       await ctx.wait({ min: 256 });
-      for (const request of requests) assert.equal(request.status, 'ERR_AIO_BUFFER_DETACHED');
+      // Bun hands out a copy of what its file system has at the time, and detaches nothing.
+      for (const [i, request] of requests.entries()) {
+        assert.equal(request.status, views[i]?.length === 0 ? 'ERR_AIO_BUFFER_DETACHED' : 'OK');
+      }
       for (const bytes of taken) assert.deepEqual(Buffer.from(bytes), Buffer.alloc(BLOCK));
       assert.ok(data);
     });

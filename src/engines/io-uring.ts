@@ -171,6 +171,11 @@ class IoUring implements Engine {
   #filesUsed = 0;
   readonly #freeFiles: number[] = [];
   #buffers: Map<Memory, number> | undefined;
+  /** What was looked up last in the two. */
+  #lastFd = -1;
+  #lastFile = -1;
+  #lastMemory: Memory | undefined;
+  #lastBuffer = -1;
 
   /** A cancel request under way: of which slot, its answer, and how the transfer ended. */
   #cancelSlot = -1;
@@ -232,7 +237,7 @@ class IoUring implements Engine {
   submit(batch: readonly (Transfer | undefined)[], from: number, to: number): number {
     this.#failure = 0;
     if (this.#sqpoll && this.#native.credentials() !== this.#credentials) throw submitError(-EOWNERDEAD);
-    const vectored = this.#iovecs.write(batch, from, to) > 0;
+    this.#iovecs.reset();
     const capacity = this.#sqMask + 1;
     let written = from;
     while (written < to) {
@@ -252,7 +257,7 @@ class IoUring implements Engine {
       }
     }
     // A polling kernel thread reads the segments when it gets there, and the next batch will overwrite them.
-    if (this.#sqpoll && vectored) while (this.#queued() > 0) this.#flush();
+    if (this.#sqpoll && this.#iovecs.used) while (this.#queued() > 0) this.#flush();
     // An error is the caller's only where nothing was submitted. Otherwise the next call meets it again.
     if (written === from && this.#failure < 0) throw submitError(this.#failure);
     return written - from;
@@ -263,7 +268,7 @@ class IoUring implements Engine {
     return (this.#tail - Atomics.load(this.#words, this.#sqHead)) | 0;
   }
 
-  /** The next free entry, cleared, as an index of words. */
+  /** The next free entry, as an index of words. What no one ever writes to (the mapping began as zeros) is still 0. */
   #entry(): number {
     const at = (this.#tail & this.#sqMask) * abi.SQE_WORDS;
     this.#tail = (this.#tail + 1) | 0;
@@ -283,27 +288,27 @@ class IoUring implements Engine {
     if (transfer.vectored) {
       opcode = operation === READ ? abi.OP_READV : abi.OP_WRITEV;
       length = transfer.to - transfer.from;
-      setAddress(sqes, at + abi.SQE_ADDR, this.#iovecs.addressOf(transfer));
+      setAddress(sqes, at + abi.SQE_ADDR, this.#iovecs.write(transfer));
     } else if (operation === FSYNC || operation === FDATASYNC) {
       opcode = abi.OP_FSYNC;
       flags = operation === FDATASYNC ? abi.FSYNC_DATASYNC : 0;
       sqes[at + abi.SQE_OFF] = sqes[at + abi.SQE_OFF + 1] = 0;
       sqes[at + abi.SQE_ADDR] = sqes[at + abi.SQE_ADDR + 1] = 0;
     } else {
-      const segment = transfer.segments[0];
-      const fixed = segment.bounceOffset < 0 ? this.#buffers?.get(segment.memory) : undefined;
+      const segment = transfer.single;
+      const fixed = this.#buffers === undefined || segment.bounceOffset >= 0 ? -1 : this.#bufferOf(segment.memory);
       length = Math.min(transfer.length, abi.MAX_LENGTH);
       sqes[at + abi.SQE_ADDR] = segment.addressLow;
       sqes[at + abi.SQE_ADDR + 1] = segment.addressHigh;
-      if (fixed === undefined) {
+      if (fixed < 0) {
         opcode = operation === READ ? abi.OP_READ : abi.OP_WRITE;
       } else {
         opcode = operation === READ ? abi.OP_READ_FIXED : abi.OP_WRITE_FIXED;
         buffer = fixed;
       }
     }
-    const file = this.#files?.get(transfer.fd);
-    if (file === undefined) {
+    const file = this.#files === undefined ? -1 : this.#fileOf(transfer.fd);
+    if (file < 0) {
       sqes[at + abi.SQE_OPCODE] = opcode;
       sqes[at + abi.SQE_FD] = transfer.fd;
     } else {
@@ -313,9 +318,26 @@ class IoUring implements Engine {
     sqes[at + abi.SQE_LEN] = length;
     sqes[at + abi.SQE_OP_FLAGS] = flags;
     sqes[at + abi.SQE_USER_DATA] = transfer.slot;
-    sqes[at + abi.SQE_USER_DATA + 1] = 0;
-    sqes.fill(0, at + abi.SQE_BUF_INDEX, at + abi.SQE_WORDS);
     sqes[at + abi.SQE_BUF_INDEX] = buffer;
+  }
+
+  /** Where the descriptor is registered, or -1. Most requests in a row are for the same. */
+  #fileOf(fd: number): number {
+    if (fd !== this.#lastFd) {
+      this.#lastFile = this.#files?.get(fd) ?? -1;
+      this.#lastFd = fd;
+    }
+    return this.#lastFile;
+  }
+
+  /** Where the memory is registered, or -1. */
+  #bufferOf(memory: Memory): number {
+    if (memory === this.#lastMemory) return this.#lastBuffer;
+    const buffer = this.#buffers?.get(memory);
+    if (buffer === undefined) return -1; // and not remembered: nothing here may keep memory that is not registered
+    this.#lastMemory = memory;
+    this.#lastBuffer = buffer;
+    return buffer;
   }
 
   /** An entry of our own: a poll or a cancel. */
@@ -392,12 +414,14 @@ class IoUring implements Engine {
     const count = (tail - this.#head) | 0;
     if (count === 0) return 0;
     const cqes = this.#cqes;
+    const mask = this.#cqMask;
+    let head = this.#head;
     try {
-      while (this.#head !== tail) {
-        const at = (this.#head & this.#cqMask) * abi.CQE_WORDS;
+      while (head !== tail) {
+        const at = (head & mask) * abi.CQE_WORDS;
         const slot = cqes[at + abi.CQE_USER_DATA] ?? 0;
         const result = cqes[at + abi.CQE_RES] ?? 0;
-        this.#head = (this.#head + 1) | 0;
+        head = (head + 1) | 0;
         if (slot >= 0) {
           if (slot === this.#cancelSlot) this.#cancelResult = result;
           this.#host.complete(slot, result);
@@ -410,7 +434,8 @@ class IoUring implements Engine {
       }
     } finally {
       // From here on the kernel may write over what was read.
-      Atomics.store(this.#words, this.#cqHead, this.#head);
+      this.#head = head;
+      Atomics.store(this.#words, this.#cqHead, head);
     }
     return count;
   }
@@ -489,6 +514,7 @@ class IoUring implements Engine {
 
   /** Registers the descriptor, so that the kernel need not look it up for each request. */
   associate(fd: number): void {
+    this.#lastFd = -1;
     if (this.#files === undefined) {
       const none = new Int32Array(FIXED_FILES).fill(-1);
       if (this.#native.ringRegister(this.#fd, abi.REGISTER_FILES, none, FIXED_FILES) < 0) return;
@@ -510,6 +536,7 @@ class IoUring implements Engine {
 
   /** Registers a slab, so that the kernel need not pin its pages for each request. */
   associateMemory(memory: Memory): void {
+    this.#lastMemory = undefined;
     const resource = new Int32Array(abi.RSRC_SIZE / 4);
     if (this.#buffers === undefined) {
       resource[0] = FIXED_BUFFERS;

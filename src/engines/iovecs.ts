@@ -12,34 +12,32 @@ export class Iovecs {
   readonly #native: Native;
   #words = new Int32Array(0);
   #address = 0;
+  /** How many are in `#words`. */
+  #count = 0;
+  /** What was full already in this batch: its addresses are with the kernel's entries, so it must not be collected. */
+  #full: Int32Array[] = [];
 
   constructor(native: Native) {
     this.#native = native;
   }
 
-  /** Writes the present group of each vectored transfer; returns how many segments these are. */
-  write(batch: readonly (Transfer | undefined)[], from: number, to: number): number {
-    let count = 0;
-    for (let index = from; index < to; index++) {
-      const transfer = batch[index];
-      if (transfer?.vectored !== true) continue;
-      transfer.iovecIndex = count;
-      count += transfer.to - transfer.from;
-    }
-    if (count === 0) return 0;
-    if (this.#words.length < count * WORDS) {
-      this.#words = new Int32Array(count * WORDS);
-      this.#address = this.#native.address(new Uint8Array(this.#words.buffer));
-    }
-    for (let index = from; index < to; index++) {
-      const transfer = batch[index];
-      if (transfer?.vectored === true) this.#fill(transfer);
-    }
-    return count;
+  /** Another batch: the kernel has read what was written for the last one. */
+  reset(): void {
+    if (this.#count === 0) return;
+    this.#count = 0;
+    this.#full = [];
   }
 
-  #fill(transfer: Transfer): void {
-    let at = transfer.iovecIndex * WORDS;
+  /** Whether anything was written for this batch. */
+  get used(): boolean {
+    return this.#count > 0;
+  }
+
+  /** Writes the present group of a vectored transfer; returns the address of its first segment. */
+  write(transfer: Transfer): number {
+    this.#reserve(transfer.to - transfer.from);
+    const address = this.#address + this.#count * IOVEC_SIZE;
+    let at = this.#count * WORDS;
     for (let part = transfer.from; part < transfer.to; part++) {
       const segment = transfer.segments[part];
       if (segment === undefined) break;
@@ -49,11 +47,16 @@ export class Iovecs {
       this.#words[at + 3] = Math.floor(segment.length / 2 ** 32);
       at += WORDS;
     }
+    this.#count = at / WORDS;
+    return address;
   }
 
-  /** Where a transfer's segments stand. */
-  addressOf(transfer: Transfer): number {
-    return this.#address + transfer.iovecIndex * IOVEC_SIZE;
+  #reserve(count: number): void {
+    const needed = (this.#count + count) * WORDS;
+    if (needed <= this.#words.length) return;
+    this.#full.push(this.#words);
+    this.#words = new Int32Array(Math.max(needed, 2 * this.#words.length));
+    this.#address = this.#native.address(new Uint8Array(this.#words.buffer));
   }
 }
 

@@ -172,7 +172,7 @@ class KernelAio implements Engine {
 
   submit(batch: readonly Transfer[], from: number, to: number): number {
     const count = to - from;
-    this.#iovecs.write(batch, from, to);
+    this.#iovecs.reset();
     if (++this.#submitsUnarmed > UNARMED_SUBMITS) this.#flags = 0;
     for (let index = 0; index < count; index++) {
       const transfer = batch[from + index];
@@ -214,7 +214,7 @@ class KernelAio implements Engine {
     iocbs[at + abi.IOCB_OFFSET + 1] = transfer.positionHigh;
     if (transfer.vectored) {
       iocbs[at + abi.IOCB_OPCODE] = operation === READ ? abi.IOCB_CMD_PREADV : abi.IOCB_CMD_PWRITEV;
-      setAddress(iocbs, at + abi.IOCB_BUF, this.#iovecs.addressOf(transfer));
+      setAddress(iocbs, at + abi.IOCB_BUF, this.#iovecs.write(transfer));
       iocbs[at + abi.IOCB_NBYTES] = transfer.to - transfer.from;
       iocbs[at + abi.IOCB_NBYTES + 1] = 0;
     } else if (operation === FSYNC || operation === FDATASYNC) {
@@ -222,7 +222,7 @@ class KernelAio implements Engine {
       // fs/aio.c refuses a flush that has any of these.
       iocbs.fill(0, at + abi.IOCB_BUF, at + abi.IOCB_OFFSET + 2);
     } else {
-      const segment = transfer.segments[0];
+      const segment = transfer.single;
       iocbs[at + abi.IOCB_OPCODE] = operation === READ ? abi.IOCB_CMD_PREAD : abi.IOCB_CMD_PWRITE;
       iocbs[at + abi.IOCB_BUF] = segment.addressLow;
       iocbs[at + abi.IOCB_BUF + 1] = segment.addressHigh;

@@ -27,7 +27,8 @@ export function requireShim(name: string): Native {
     throw new AioError('ERR_AIO_NOT_SUPPORTED', `The engine '${name}' cannot work here: ${why ?? 'no native shim'}`);
   }
   if (!dispatching) {
-    native.setDispatcher(dispatch);
+    const errno = native.setDispatcher(dispatch);
+    if (errno < 0) throw systemError(errno, 'setDispatcher', 'preparing to be notified of completions');
     dispatching = true;
   }
   return native;

@@ -8,6 +8,7 @@
  * JavaScript could take away is read through the transfer's bounce buffer, which nobody else can reach.
  */
 import { fdatasync, fsync, read, readv, write, writev } from 'node:fs';
+import { constants } from 'node:os';
 import type { Engine, EngineDriver, EngineHost } from '../engine.ts';
 import { AioError, ECANCELED, EFBIG, EINVAL } from '../errors.ts';
 import { FDATASYNC, FSYNC, READ, type Transfer } from '../transfer.ts';
@@ -67,6 +68,12 @@ function poolSize(): number {
 }
 
 type Done = (error: NodeJS.ErrnoException | null | undefined, bytes?: number) => void;
+
+/** Deno's errors often have a code only. */
+function errnoOf({ errno, code = '' }: NodeJS.ErrnoException): number {
+  const numbers: NodeJS.Dict<number> = constants.errno;
+  return errno ?? -(numbers[code] ?? EINVAL);
+}
 
 function positionOf(transfer: Transfer): number | bigint {
   const { positionLow, positionHigh } = transfer;
@@ -203,7 +210,7 @@ class Threads implements Engine {
     if (transfer.detached) return 0;
     const done: Done = (error, bytes = 0) => {
       this.#handed--;
-      this.#finish(slot, error ? (error.errno ?? -EINVAL) : bytes);
+      this.#finish(slot, error ? errnoOf(error) : bytes);
       if (this.#handed <= this.#mostHanded / 2) this.#handOver();
     };
     try {

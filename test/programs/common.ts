@@ -4,6 +4,7 @@ import { constants, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AioContext, AioRequest, allocBuffer, type EngineName } from '../../src/index.ts';
+import { gc } from '../runtime.ts';
 
 /** The engine that the test asks for. */
 export const engine = (process.argv[2] ?? 'auto') as EngineName;
@@ -19,16 +20,17 @@ export function anonymousFile(size: number, flags = constants.O_DIRECT): number 
 }
 
 /** 64 reads of 64 KiB, submitted. */
-export function inFlight(fd: number, made: EngineName = engine): { context: AioContext; requests: AioRequest[] } {
-  const context = new AioContext({ maxRequests: 64, engine: made });
-  const requests = Array.from({ length: 64 }, (_, i) =>
-    new AioRequest().prepareRead(fd, i * 65536, allocBuffer(65536)),
-  );
+export function inFlight(
+  fd: number,
+  memory: (size: number) => Uint8Array = allocBuffer,
+): { context: AioContext; requests: AioRequest[] } {
+  const context = new AioContext({ maxRequests: 64, engine });
+  const requests = Array.from({ length: 64 }, (_, i) => new AioRequest().prepareRead(fd, i * 65536, memory(65536)));
   context.submit(requests);
   return { context, requests };
 }
 
 export function collect(): void {
-  if (globalThis.gc === undefined) throw new Error('run with --expose-gc');
-  globalThis.gc();
+  if (gc === undefined) throw new Error('run with --expose-gc');
+  gc();
 }

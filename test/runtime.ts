@@ -1,0 +1,53 @@
+/** The runtime that the tests run on, and how it runs a TypeScript file in a process of its own, with a collector to be called. */
+const { bun, deno }: NodeJS.Dict<string> = process.versions;
+
+export const runtime = bun !== undefined ? 'bun' : deno !== undefined ? 'deno' : 'node';
+
+export const runTypeScript: readonly string[] = {
+  node: ['--import', 'tsx', '--expose-gc'],
+  bun: [],
+  deno: ['run', '--allow-all', '--no-check', '--v8-flags=--expose-gc'],
+}[runtime];
+
+function collectorOfBun(): (() => void) | undefined {
+  const { Bun } = globalThis as { Bun?: { gc(now: boolean): void } };
+  return Bun === undefined ? undefined : () => Bun.gc(true);
+}
+
+/** Collects what can be collected; `undefined` without --expose-gc. */
+export const gc: (() => void) | undefined = collectorOfBun() ?? globalThis.gc;
+
+/** What a test may need of the runtime. */
+type Need =
+  | 'a pool to fill'
+  | 'descriptors of other threads'
+  | 'pressure of native memory'
+  | 'an end of blocked threads';
+
+/** What a runtime cannot do, and why; whoever needs it says so, and `npm run test:runtimes` prints it. */
+const missing: Record<typeof runtime, Partial<Record<Need, string>>> = {
+  node: {},
+  bun: {
+    'a pool to fill':
+      "Bun has a thread pool of its own, which UV_THREADPOOL_SIZE reads of a FIFO do not keep busy as they do libuv's",
+  },
+  deno: {
+    'a pool to fill':
+      'Deno has a thread pool of its own, with hundreds of threads: a test cannot keep all of them busy',
+    'descriptors of other threads':
+      'node:fs of Deno knows the descriptors of its own thread only: in a worker, the engine threads answers EBADF for those of another',
+    'pressure of native memory': 'Deno collects late where the memory is native: about 1 GiB stays resident, not 0.6',
+    'an end of blocked threads':
+      'worker.terminate() of Deno does not end a thread that never returns to its event loop, be it in waitSync or in a loop of JavaScript',
+  },
+};
+
+/** Skips a test that needs what this runtime has not, with the reason. */
+export function lacks(need: Need, t: { skip(why: string): void }): boolean {
+  const why = missing[runtime][need];
+  if (why !== undefined) t.skip(why);
+  return why !== undefined;
+}
+
+// For scripts/test-runtimes.mjs.
+if (process.argv[2] === '--print') console.log(JSON.stringify(Object.values(missing[runtime])));
