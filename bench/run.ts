@@ -228,8 +228,8 @@ with ${options.pools.join(' or ')} threads, whichever was better. fio's CPU time
 
 On tmpfs, io_uring cannot read without the risk of blocking, so that the kernel passes every read on to a thread of its own: what
 is reached there, in C as in JavaScript, needs the second core and twice the CPU time, and depends on how the scheduler shares
-the two. The loop in C finds only two or three completions per call there; that JavaScript is ahead of it only says that it is slower
-to ask, and finds more. The tables on disk and on the loop device say what io_uring itself is worth.
+the two. The loop in C was seen to take two or three completions per wait there, JavaScript about five: that it is ahead only says
+that it asks less often. The tables on disk and on the loop device say what io_uring itself is worth.
 
 ${[marks, ...tables].map((table) => asMarkdown(table).replace(/^### The/, '## The')).join('\n')}${
   skipped.length > 0 ? `\nNot measured: ${skipped.join('; ')}.\n` : ''

@@ -34,7 +34,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-#define MAX_ARGS 8
+#define MAX_ARGS 12
 
 /* Used in one of the two ways to watch only. A runtime that has no libuv loads this all the same. */
 #pragma weak napi_get_uv_event_loop
@@ -75,7 +75,9 @@ enum port_event { PORT_READY = 0, PORT_CLOSED = 1 };
 /* An io_uring, where a port has one: its descriptor, and where in its mapping the counters are. */
 struct ring {
   int fd; /* -1: none */
-  unsigned sq_head, cq_head, cq_tail;
+  unsigned sq_head, cq_head, cq_tail, sq_tail, sq_mask;
+  uint32_t slots; /* user_data of transfers is below this */
+  bool sqpoll;
   size_t bytes;
 };
 
@@ -379,7 +381,12 @@ enum { CELL_STATE = 0, CELL_WAKES = 1, CELL_FD = 2 };
 static napi_value wake(napi_env env, napi_callback_info info) {
   napi_value argv[MAX_ARGS];
   arguments(env, info, argv, NULL);
-  atomic_int *cell = bytes_of(env, argv[0]);
+  napi_typedarray_type type;
+  size_t length = 0;
+  atomic_int *cell = NULL;
+  if (napi_get_typedarray_info(env, argv[0], &type, &length, (void **)&cell, NULL, NULL) != napi_ok ||
+      type != napi_int32_array || length <= CELL_FD)
+    return number(env, -EINVAL); /* it came from another thread, or from nowhere */
   long result = 0;
   if ((atomic_fetch_add(&cell[CELL_STATE], 2) & 1) == 0) {
     atomic_fetch_add(&cell[CELL_WAKES], 1);
@@ -475,6 +482,29 @@ static void port_destroy(uv_work_t *work) {
   destroy(work->data);
 }
 
+/* Before Linux 6.0, and where a filter forbids it: a cancel request for each slot, and for the poll on the wake descriptor. */
+static void ring_cancel_each(const struct ring *ring, char *at) {
+  atomic_uint *consumed = (atomic_uint *)(at + ring->sq_head), *tail = (atomic_uint *)(at + ring->sq_tail);
+  atomic_uint *head = (atomic_uint *)(at + ring->cq_head), *completed = (atomic_uint *)(at + ring->cq_tail);
+  unsigned mask = *(unsigned *)(at + ring->sq_mask);
+  size_t bytes = ((size_t)mask + 1) * sizeof(struct io_uring_sqe);
+  struct io_uring_sqe *sqes = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, IORING_OFF_SQES);
+  if (sqes == MAP_FAILED) return;
+  for (uint32_t slot = UINT32_MAX; slot != ring->slots; slot++) { /* the first is the poll's */
+    unsigned next = atomic_load(consumed);
+    struct io_uring_sqe *sqe = &sqes[next & mask];
+    memset(sqe, 0, sizeof *sqe);
+    sqe->opcode = IORING_OP_ASYNC_CANCEL;
+    sqe->fd = -1;
+    sqe->addr = slot;
+    sqe->user_data = UINT32_MAX - 1;
+    atomic_store(tail, next + 1);
+    atomic_store(head, atomic_load(completed));
+    enter(ring->fd, 1, 0, IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP, -1);
+  }
+  munmap(sqes, bytes);
+}
+
 /*
  * Closing a ring does not wait for what is in flight: the kernel cancels it later, and writes to memory until then. So at the
  * end of a thread cancel what can be canceled and wait for the rest. Each entry that the kernel consumed
@@ -487,15 +517,24 @@ static void ring_quiesce(const struct ring *ring) {
   atomic_uint *consumed = (atomic_uint *)(at + ring->sq_head);
   atomic_uint *head = (atomic_uint *)(at + ring->cq_head);
   atomic_uint *tail = (atomic_uint *)(at + ring->cq_tail);
+  /* A polling kernel thread may still be taking entries, and counts them only when it has taken a batch. */
+  atomic_uint *written = (atomic_uint *)(at + ring->sq_tail);
+  while (ring->sqpoll && atomic_load(consumed) != atomic_load(written)) {
+    if (enter(ring->fd, 0, 0, IORING_ENTER_SQ_WAKEUP, -1) < 0 && errno != EINTR && errno != EAGAIN) break;
+    sched_yield();
+  }
+  bool canceled = false;
 #ifdef IORING_ASYNC_CANCEL_ANY
   struct io_uring_sync_cancel_reg all = {.fd = -1, .flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY};
-  syscall(SYS_io_uring_register, ring->fd, IORING_REGISTER_SYNC_CANCEL, &all, 1);
+  long result = syscall(SYS_io_uring_register, ring->fd, IORING_REGISTER_SYNC_CANCEL, &all, 1);
+  canceled = result >= 0 || (errno != EINVAL && errno != EPERM && errno != EACCES);
 #endif
+  if (!canceled) ring_cancel_each(ring, at);
   for (;;) {
     unsigned completed = atomic_load(tail);
     atomic_store(head, completed); /* room for completions that overflowed */
     if (atomic_load(consumed) == completed) break;
-    if (enter(ring->fd, 0, 1, IORING_ENTER_GETEVENTS, 100000) < 0 && errno != ETIME && errno != EINTR) break;
+    if (enter(ring->fd, 0, 1, IORING_ENTER_GETEVENTS, 100000) < 0 && (errno == EBADF || errno == EINVAL)) break;
   }
   munmap(at, ring->bytes);
 }
@@ -653,7 +692,11 @@ static napi_value port_open(napi_env env, napi_callback_info info) {
                              .sq_head = (unsigned)integer(env, argv[4]),
                              .cq_head = (unsigned)integer(env, argv[5]),
                              .cq_tail = (unsigned)integer(env, argv[6]),
-                             .bytes = (size_t)integer(env, argv[7])};
+                             .bytes = (size_t)integer(env, argv[7]),
+                             .sq_tail = (unsigned)integer(env, argv[8]),
+                             .sq_mask = (unsigned)integer(env, argv[9]),
+                             .slots = (uint32_t)integer(env, argv[10]),
+                             .sqpoll = integer(env, argv[11]) != 0};
   int error = state->loop == NULL ? port_start_thread(port) : uv_poll_init(state->loop, &port->poll, port->event_fd);
   if (error != 0) {
     free(port);

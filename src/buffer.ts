@@ -60,10 +60,10 @@ export class Memory {
     this.store = store;
     const shared = types.isSharedArrayBuffer(store);
     this.#size = shared ? sharedSize(store) : unsharedSize(store);
-    this.address = this.#size === 0 ? 0 : (loadNative().native?.address(new Uint8Array(store)) ?? 0);
+    this.address = this.#size === 0 ? 0 : (loadNative().native?.address(new Uint8Array(store, 0, 1)) ?? 0);
     this.inPlace = shared || pins !== undefined || this.#size === 0;
     this.#pins = pins === undefined ? undefined : new Int32Array(pins);
-    this.#probe = this.#size === 0 ? new Uint8Array(0) : new Uint8Array(store);
+    this.#probe = this.#size === 0 ? new Uint8Array(0) : new Uint8Array(store, 0, 1);
   }
 
   /** True once the bytes belong to somebody else. */
@@ -248,8 +248,8 @@ export interface AlignedPoolOptions {
 }
 
 /**
- * One slab of memory, cut into `count` aligned buffers of `size` bytes that are lent out and given back: no allocation,
- * no garbage. The slab is zeroed once, when it is made; a buffer that comes back is lent again as it is.
+ * One slab of memory, cut into `count` aligned buffers of `size` bytes that are lent out and given back. Each time it is lent a
+ * part gets a new Buffer object, so that a borrower who kept the old one cannot release it for the next. The slab is zeroed once, when it is made; a buffer that comes back is lent again as it is.
  *
  * A buffer must not be released while a request that uses it is submitted: the next borrower would share it.
  *
@@ -261,13 +261,14 @@ export interface AlignedPoolOptions {
  * ```
  */
 export class AlignedPool {
+  readonly #size: number;
+  readonly #count: number;
+  readonly #stride: number;
+  readonly #slab: Buffer;
   readonly #memory: Memory;
-  /** Bytes of each buffer. */
-  readonly size: number;
-  /** How many buffers there are in all. */
-  readonly count: number;
-  readonly #free: Buffer[] = [];
-  readonly #lent = new Map<Buffer, boolean>();
+  /** Indexes of the parts that nobody has. */
+  readonly #free: number[] = [];
+  readonly #lent = new Map<Buffer, number>();
 
   /**
    * Costs one allocation of `count` × `size`, rounded up to the alignment, and zeroing it.
@@ -276,28 +277,34 @@ export class AlignedPool {
    */
   constructor(options: AlignedPoolOptions) {
     if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options);
-    this.size = checkInteger('options.size', options.size, 1, constants.MAX_LENGTH);
-    this.count = checkInteger('options.count', options.count, 1, 2 ** 24);
+    this.#size = checkInteger('options.size', options.size, 1, constants.MAX_LENGTH);
+    this.#count = checkInteger('options.count', options.count, 1, 2 ** 24);
     const alignment = options.alignment === undefined ? pageSize() : checkAlignment(options.alignment);
-    const stride = Math.ceil(this.size / alignment) * alignment;
-    if (stride * this.count > constants.MAX_LENGTH) {
+    this.#stride = Math.ceil(this.#size / alignment) * alignment;
+    if (this.#stride * this.#count > constants.MAX_LENGTH) {
       throw outOfRange(
         'options.count',
-        `at most ${Math.floor(constants.MAX_LENGTH / stride)} for buffers of ${this.size} bytes`,
-        this.count,
+        `at most ${Math.floor(constants.MAX_LENGTH / this.#stride)} for buffers of ${this.#size} bytes`,
+        this.#count,
       );
     }
-    const slab = allocate(stride * this.count, alignment);
-    this.#memory = memoryOf(slab.buffer);
-    for (let index = this.count - 1; index >= 0; index--) {
-      const buffer = slab.subarray(index * stride, index * stride + this.size);
-      this.#free.push(buffer);
-      this.#lent.set(buffer, false);
-    }
+    this.#slab = allocate(this.#stride * this.#count, alignment);
+    this.#memory = memoryOf(this.#slab.buffer);
+    for (let index = this.#count - 1; index >= 0; index--) this.#free.push(index);
   }
 
   static {
     slabOf = (pool) => (typeof pool === 'object' && pool !== null && #memory in pool ? pool.#memory : undefined);
+  }
+
+  /** Bytes of each buffer. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** How many buffers there are in all. */
+  get count(): number {
+    return this.#count;
   }
 
   /** How many buffers can be acquired now. */
@@ -305,10 +312,13 @@ export class AlignedPool {
     return this.#free.length;
   }
 
-  /** A buffer that nobody else has, or `undefined` when all are lent. */
+  /** A buffer that nobody else has, or `undefined` when all are lent. Costs one Buffer object over memory that is there already. */
   acquire(): Buffer | undefined {
-    const buffer = this.#free.pop();
-    if (buffer !== undefined) this.#lent.set(buffer, true);
+    const index = this.#free.pop();
+    if (index === undefined) return undefined;
+    const start = index * this.#stride;
+    const buffer = this.#slab.subarray(start, start + this.#size);
+    this.#lent.set(buffer, index);
     return buffer;
   }
 
@@ -318,16 +328,14 @@ export class AlignedPool {
    * @throws TypeError `ERR_INVALID_ARG_VALUE`: not a buffer of this pool (a part of one is not either), or already released.
    */
   release(buffer: Buffer): void {
-    const lent = this.#lent.get(buffer);
-    if (lent === undefined) {
+    const index = this.#lent.get(buffer);
+    if (index === undefined) {
       throw invalidArgValue(
         'buffer',
-        'is not one that this pool lent. Release the very object that acquire() returned',
+        'is not lent by this pool, or was released already: whoever acquired its memory since would share it with you. Release the very object that acquire() returned, once',
       );
     }
-    if (!lent)
-      throw invalidArgValue('buffer', 'was released already. Whoever acquired it since would share it with you');
-    this.#lent.set(buffer, false);
-    this.#free.push(buffer);
+    this.#lent.delete(buffer);
+    this.#free.push(index);
   }
 }

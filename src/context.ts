@@ -78,7 +78,7 @@ export interface AioStats {
 
 /** A wait under way. */
 interface Waiter {
-  readonly min: number;
+  min: number;
   readonly max: number;
   readonly deadline: number;
   readonly signal: AbortSignal | undefined;
@@ -131,10 +131,8 @@ const abandoned = new FinalizationRegistry<() => void>((abandon) => abandon());
  * ```
  */
 export class AioContext {
-  /** As given to the constructor. */
-  readonly maxRequests: number;
-  /** Give it to other threads: `wake(waker)` ends a wait here. Can be cloned and posted; does nothing after `close`. */
-  readonly waker: Waker;
+  // Private, with accessors: rings and slots were made for this number, and a program could assign to a property.
+  readonly #maxRequests: number;
   readonly #engine: Engine;
   readonly #waitWithoutPending: boolean;
 
@@ -199,15 +197,24 @@ export class AioContext {
       ready: () => this.#ready(),
     };
     this.#engine = openEngine(engine, host, maxRequests, { sqpoll });
-    this.waker = this.#engine.cell.waker;
     abandoned.register(this, this.#engine.abandon, this);
-    this.maxRequests = maxRequests;
+    this.#maxRequests = maxRequests;
     this.#waitWithoutPending = waitWithoutPendingRequests;
 
     this.#slots = new Array<Transfer | undefined>(maxRequests).fill(undefined);
     this.#free = Int32Array.from({ length: maxRequests }, (_, index) => maxRequests - 1 - index);
     this.#freeCount = maxRequests;
     this.#done = new Int32Array(maxRequests);
+  }
+
+  /** As given to the constructor. */
+  get maxRequests(): number {
+    return this.#maxRequests;
+  }
+
+  /** Give it to other threads: `wake(waker)` ends a wait here. Can be cloned and posted; does nothing after `close`. */
+  get waker(): Waker {
+    return this.#engine.cell.waker;
   }
 
   /** Requests that are submitted and not yet handed out by a wait. */
@@ -253,16 +260,18 @@ export class AioContext {
   submit(requests: readonly AioRequest[]): void {
     this.#checkOpen('submit');
     if (!Array.isArray(requests)) throw invalidArgType('requests', 'an array of AioRequest', requests);
-    const count = requests.length;
+    const count = checkInteger('requests.length', requests.length, 0, 2 ** 32 - 1);
     const batch = this.#take(requests, count);
     checkBatch(batch, count);
-    const room = Math.min(count, this.maxRequests - this.#pending);
+    const room = Math.min(count, this.#maxRequests - this.#pending);
     const taken = this.#send(batch, room);
     // Emptying it would free its room, and the next call would have to grow it anew.
     for (let index = 0; index < count; index++) batch[index] = NOBODY;
     this.#batch = batch;
+    // What ended within the submission signals nothing: a wait that is asleep has to be told.
+    if (this.#doneCount > 0 && this.#waiter !== undefined) setImmediate(() => this.#ready());
     if (taken > 0) this.#submitCalls++;
-    if (taken < count) throw noRoom(taken, count, this.#pending, taken < room, this.maxRequests);
+    if (taken < count) throw noRoom(taken, count, this.#pending, taken < room, this.#maxRequests);
   }
 
   /** Copies the array before anything is decided: reading it may run the program's code, which may come back here. */
@@ -366,11 +375,11 @@ export class AioContext {
     // What earlier groups of segments moved counts, as a short transfer does in readv(2).
     const canceled = result === -ECANCELED && transfer.cancelAsked;
     transfer.result = transfer.moved > 0 && !canceled ? transfer.moved + Math.max(result, 0) : result;
+    const tail = this.#doneHead + this.#doneCount;
+    this.#done[tail < this.#maxRequests ? tail : tail - this.#maxRequests] = transfer.slot;
+    this.#doneCount++;
     // Now, while the descriptor still means what it meant.
     if (transfer.result === -EINVAL) transfer.detail = misalignment(transfer);
-    const tail = this.#doneHead + this.#doneCount;
-    this.#done[tail < this.maxRequests ? tail : tail - this.maxRequests] = transfer.slot;
-    this.#doneCount++;
   }
 
   /** Submits the next groups of vectored transfers of which the kernel took only a part at once. */
@@ -382,7 +391,8 @@ export class AioContext {
 
   #cancel(transfer: Transfer): boolean {
     transfer.cancelAsked = true;
-    return this.#engine.cancel(transfer);
+    transfer.canceled ||= this.#engine.cancel(transfer);
+    return transfer.canceled;
   }
 
   /** A group that cannot be submitted ends its request with what the groups before it moved. */
@@ -405,7 +415,7 @@ export class AioContext {
     const completed = new Array<AioRequest>(count);
     for (let index = 0; index < count; index++) {
       const transfer = this.#slots[this.#done[this.#doneHead] ?? -1];
-      this.#doneHead = this.#doneHead + 1 === this.maxRequests ? 0 : this.#doneHead + 1;
+      this.#doneHead = this.#doneHead + 1 === this.#maxRequests ? 0 : this.#doneHead + 1;
       if (transfer === undefined) continue;
       this.#settle(transfer);
       completed[index] = transfer.request;
@@ -515,9 +525,14 @@ export class AioContext {
         armed: false,
       };
       this.#waiter = waiter;
-      signal?.addEventListener('abort', waiter.onAbort, { once: true });
-      if (turn) waiter.immediate = setImmediate(() => this.#ready());
-      else this.#sleep(waiter);
+      try {
+        signal?.addEventListener('abort', waiter.onAbort, { once: true });
+        if (turn) waiter.immediate = setImmediate(() => this.#ready());
+        else this.#sleep(waiter);
+      } catch (error) {
+        this.#endWait(waiter);
+        reject(error);
+      }
     });
   }
 
@@ -656,8 +671,14 @@ export class AioContext {
   /** Waits for everything that is pending, then closes. Completions that nobody waited for are dropped. */
   async [Symbol.asyncDispose](): Promise<void> {
     while (this.#pending > 0 && this.#closing === undefined) {
-      if (this.#waiter === undefined) await this.wait({ min: this.#pending });
-      else await new Promise((resolve) => setImmediate(resolve)); // somebody else waits: let that wait end
+      if (this.#waiter === undefined) {
+        await this.wait({ min: this.#pending });
+      } else {
+        // Somebody else waits: that wait ends with what is pending, for there will be no more.
+        this.#waiter.min = Math.min(this.#waiter.min, this.#pending);
+        await new Promise((resolve) => setImmediate(resolve));
+        this.#ready();
+      }
     }
     await this.close();
   }

@@ -1,7 +1,7 @@
 import { alignmentOf } from './alignment.ts';
 import type { EngineName, Limits } from './engine.ts';
 import { maxOutstanding } from './engines/select.ts';
-import { invalidArgType } from './errors.ts';
+import { invalidArgType, invalidArgValue } from './errors.ts';
 import { loadNative } from './native.ts';
 
 /**
@@ -20,6 +20,7 @@ import { loadNative } from './native.ts';
  */
 export function getLimits(path?: string, engine: EngineName | 'auto' = 'auto'): Limits {
   if (path !== undefined && typeof path !== 'string') throw invalidArgType('path', 'of type string', path);
+  if (path?.includes('\0')) throw invalidArgValue('path', 'must not contain null bytes');
   const most = maxOutstanding(engine);
   if (path === undefined) {
     const page = loadNative().native?.pageSize ?? 4096;

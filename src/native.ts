@@ -77,6 +77,10 @@ export interface Native {
     cqHead: number,
     cqTail: number,
     ringBytes: number,
+    sqTail: number,
+    sqMask: number,
+    slots: number,
+    sqpoll: number,
   ): number;
   /** Calls the dispatcher whenever the eventfd was signalled, and keeps the event loop alive, until disarmed. */
   portArm(port: number): number;

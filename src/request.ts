@@ -196,7 +196,7 @@ export class AioRequest<T = unknown> {
     transfer.fd = fd;
     transfer.state = PREPARED;
     transfer.detail = '';
-    transfer.cancelAsked = false;
+    transfer.cancelAsked = transfer.canceled = false;
     this.#userData = userData;
     return this;
   }

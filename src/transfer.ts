@@ -3,7 +3,7 @@
  * life, every field always there and always of one type, so that preparing and completing allocate nothing.
  */
 import { locate, located, Memory } from './buffer.ts';
-import { invalidArgType } from './errors.ts';
+import { ENOMEM, invalidArgType, systemError } from './errors.ts';
 import type { AioRequest } from './request.ts';
 
 export const READ = 0;
@@ -115,6 +115,8 @@ export class Transfer {
   slot = -1;
   context: Canceler | undefined = undefined;
   cancelAsked = false;
+  /** It was answered that the transfer is over; its completion may still wait to be handed out. */
+  canceled = false;
 
   /** As the kernel gave it: bytes, or the negative errno. */
   result = 0;
@@ -129,6 +131,10 @@ export class Transfer {
   /** Takes the arguments of a read or write of one buffer. Changes nothing that counts when it throws. */
   setSingle(operation: Operation, view: ArrayBufferView): void {
     const segment = this.single;
+    if (operation === READ && (view !== segment.view || !segment.memory.inPlace)) {
+      locate('buffer', view);
+      if (!located.memory.inPlace) this.#reserve(bounceRoom(located.length));
+    }
     segment.set('buffer', view);
     this.operation = operation;
     if (this.vectored) this.#unvector();
@@ -152,7 +158,9 @@ export class Transfer {
 
   /** Takes the arguments of a vectored read or write. */
   setVector(operation: Operation, segments: readonly Segment[]): void {
-    let inPlace = true;
+    let room = 0;
+    for (const { memory, length } of segments) if (!memory.inPlace) room += bounceRoom(length);
+    if (operation === READ) this.#reserve(room);
     if (!this.vectored) this.single.clear();
     this.operation = operation;
     this.vectored = true;
@@ -161,11 +169,10 @@ export class Transfer {
     for (const [index, segment] of segments.entries()) {
       this.segments[index] = segment;
       this.length += segment.length;
-      inPlace &&= segment.memory.inPlace;
     }
     this.#begin();
     this.nextGroup();
-    if (operation === READ && !inPlace) this.#setBounce();
+    if (operation === READ && room > 0) this.#setBounce();
   }
 
   setFlush(operation: Operation): void {
@@ -217,17 +224,28 @@ export class Transfer {
     return this.vectored && this.to < this.count;
   }
 
+  /** Makes room in the bounce buffer. The only step of preparing that can run out of memory, so it comes before any change. */
+  #reserve(room: number): void {
+    if (this.#bounce.store.byteLength >= room) return;
+    let store: ArrayBuffer;
+    try {
+      store = new ArrayBuffer(room);
+    } catch {
+      throw systemError(
+        -ENOMEM,
+        'malloc',
+        `making a bounce buffer of ${room} bytes`,
+        'Read into memory from allocBuffer()',
+      );
+    }
+    this.#bounce = new Memory(store);
+  }
+
   /**
    * Reads into memory that JavaScript could take away go to memory that it never sees. Addresses keep their remainder, so
    * that direct I/O finds misaligned what is misaligned, and nothing else.
    */
   #setBounce(): void {
-    let room = 0;
-    for (let index = 0; index < this.count; index++) {
-      const segment = this.segments[index];
-      if (segment !== undefined && !segment.memory.inPlace) room += segment.length + 2 * congruence(segment.length);
-    }
-    if (this.#bounce.store.byteLength < room) this.#bounce = new Memory(new ArrayBuffer(room));
     let offset = 0;
     for (let index = 0; index < this.count; index++) {
       const segment = this.segments[index];
@@ -304,6 +322,10 @@ export class Transfer {
     this.count = this.length = 0;
     this.#bounce = NO_MEMORY;
   }
+}
+
+function bounceRoom(length: number): number {
+  return length + 2 * congruence(length);
 }
 
 function congruence(length: number): number {

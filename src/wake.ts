@@ -8,6 +8,7 @@
  * descriptor, and closing waits for that, so the number is never written to after the kernel could have given it to another
  * file. Without one there is nothing to misuse: the owner sleeps on the second word, and wakers notify it.
  */
+import { types } from 'node:util';
 import { invalidArgType } from './errors.ts';
 import { loadNative } from './native.ts';
 
@@ -42,8 +43,8 @@ function isWaker(value: unknown): value is Waker {
   if (typeof value !== 'object' || value === null || !('cell' in value)) return false;
   const { cell } = value;
   return (
-    cell instanceof Int32Array &&
-    cell.buffer instanceof SharedArrayBuffer &&
+    types.isInt32Array(cell) &&
+    types.isSharedArrayBuffer(cell.buffer) &&
     cell.length === MAGIC + 1 &&
     cell[MAGIC] === MAGIC_VALUE
   );

@@ -78,7 +78,11 @@ describe('AlignedPool', () => {
     assert.ok(third);
     pool.release(third);
     assert.equal(pool.available, 1);
-    assert.equal(pool.acquire(), third);
+    const again = pool.acquire();
+    assert.ok(again);
+    assert.equal(addressOf(again), addressOf(third), 'the same memory');
+    assert.throws(() => pool.release(third), coded('ERR_INVALID_ARG_VALUE'), 'but not for its last borrower');
+    assert.equal(pool.available, 0);
   });
 
   test('refuses buffers that it did not lend, parts of them, and a second release', () => {

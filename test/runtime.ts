@@ -20,6 +20,7 @@ export const gc: (() => void) | undefined = collectorOfBun() ?? globalThis.gc;
 /** What a test may need of the runtime. */
 type Need =
   | 'a pool to fill'
+  | 'short writes of node:fs'
   | 'descriptors of other threads'
   | 'pressure of native memory'
   | 'an end of blocked threads';
@@ -29,11 +30,13 @@ const missing: Record<typeof runtime, Partial<Record<Need, string>>> = {
   node: {},
   bun: {
     'a pool to fill':
-      "Bun has a thread pool of its own, which UV_THREADPOOL_SIZE reads of a FIFO do not keep busy as they do libuv's",
+      "Bun has a thread pool of its own: reads of a FIFO, which keep libuv's busy until they are answered, may never end there",
   },
   deno: {
     'a pool to fill':
       'Deno has a thread pool of its own, with hundreds of threads: a test cannot keep all of them busy',
+    'short writes of node:fs':
+      'node:fs of Deno goes on after a short write, and tells only of the error that it ends in, of some (EFBIG) neither number nor code',
     'descriptors of other threads':
       'node:fs of Deno knows the descriptors of its own thread only: in a worker, the engine threads answers EBADF for those of another',
     'pressure of native memory': 'Deno collects late where the memory is native: about 1 GiB stays resident, not 0.6',

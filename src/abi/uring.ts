@@ -12,6 +12,7 @@ export const PARAMS_SQ_THREAD_IDLE = 16;
 export const PARAMS_FEATURES = 20;
 export const PARAMS_SQ_HEAD = 40;
 export const PARAMS_SQ_TAIL = 44;
+export const PARAMS_SQ_MASK = 48;
 export const PARAMS_SQ_FLAGS = 56;
 export const PARAMS_SQ_ARRAY = 64;
 export const PARAMS_CQ_HEAD = 80;

@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs';
 import * as abi from '../abi/uring.ts';
 import type { Memory } from '../buffer.ts';
 import type { Engine, EngineDriver, EngineHost, EngineOptions } from '../engine.ts';
-import { AioError, codeOf, EAGAIN, ECANCELED, EINTR, systemError, textOf } from '../errors.ts';
+import { AioError, codeOf, EAGAIN, ECANCELED, EINTR, ENOMEM, systemError, textOf } from '../errors.ts';
 import type { Native } from '../native.ts';
 import { FDATASYNC, FSYNC, READ, type Transfer } from '../transfer.ts';
 import type { WakeCell } from '../wake.ts';
@@ -42,7 +42,7 @@ const FIXED_BUFFERS = 16;
 const FIXED_BUFFER_BYTES = 2 ** 30;
 
 /** A cancelled request answers at once; this is how long its completion may take before we say that it goes on. */
-const CANCEL_MS = 20;
+const CANCEL_MS = 250;
 
 /**
  * Ways to set a ring up, best first. Without one of the taskrun flags completions interrupt the submitting thread, which costs up
@@ -68,6 +68,8 @@ function whyNot(errno: number): string {
   const code = codeOf(errno);
   if (code === 'ENOSYS')
     return 'The kernel was built without CONFIG_IO_URING, is older than 5.1, or a sandbox hides it';
+  if (code === 'ENOMEM')
+    return 'The memory that this user may lock is used up: close contexts, or raise the limit: ulimit -l';
   if (code !== 'EPERM' && code !== 'EACCES') return 'See io_uring_setup(2)';
   let disabled = 'unknown';
   try {
@@ -169,6 +171,8 @@ class IoUring implements Engine {
   #eventfdRegistered = false;
   #files: Map<number, number> | undefined;
   #filesUsed = 0;
+  /** What registrations point to. A field, so that it is not collected between taking its address and using it. */
+  readonly #pointedTo = new Int32Array(4);
   readonly #freeFiles: number[] = [];
   #buffers: Map<Memory, number> | undefined;
   /** What was looked up last in the two. */
@@ -179,6 +183,7 @@ class IoUring implements Engine {
 
   /** A cancel request under way: of which slot, its answer, and how the transfer ended. */
   #cancelSlot = -1;
+  #cancelNumber = 0;
   #cancelAnswer: number | undefined;
   #cancelResult: number | undefined;
 
@@ -198,6 +203,10 @@ class IoUring implements Engine {
       cqHead: at(abi.PARAMS_CQ_HEAD),
       cqTail: at(abi.PARAMS_CQ_TAIL),
       bytes,
+      sqTail: at(abi.PARAMS_SQ_TAIL),
+      sqMask: at(abi.PARAMS_SQ_MASK),
+      slots: maxRequests,
+      sqpoll,
     };
     try {
       this.#rings = mapped(native, fd, abi.OFF_SQ_RING, bytes);
@@ -250,14 +259,14 @@ class IoUring implements Engine {
       const left = this.#flush();
       if (left > 0) {
         // The kernel has no room. What it did not take is taken back: the ring is ours until we enter again.
-        if (this.#sqpoll) continue;
+        if (this.#sqpoll && this.#failure === 0) continue;
         this.#takeBack();
         written = Math.max(from, written - left);
         break;
       }
     }
     // A polling kernel thread reads the segments when it gets there, and the next batch will overwrite them.
-    if (this.#sqpoll && this.#iovecs.used) while (this.#queued() > 0) this.#flush();
+    if (this.#sqpoll && this.#iovecs.used) while (this.#queued() > 0 && this.#failure === 0) this.#flush();
     // An error is the caller's only where nothing was submitted. Otherwise the next call meets it again.
     if (written === from && this.#failure < 0) throw submitError(this.#failure);
     return written - from;
@@ -318,6 +327,7 @@ class IoUring implements Engine {
     sqes[at + abi.SQE_LEN] = length;
     sqes[at + abi.SQE_OP_FLAGS] = flags;
     sqes[at + abi.SQE_USER_DATA] = transfer.slot;
+    sqes[at + abi.SQE_USER_DATA + 1] = 0;
     sqes[at + abi.SQE_BUF_INDEX] = buffer;
   }
 
@@ -341,7 +351,7 @@ class IoUring implements Engine {
   }
 
   /** An entry of our own: a poll or a cancel. */
-  #writeOwn(opcode: number, fd: number, address: number, opFlags: number, userData: number): void {
+  #writeOwn(opcode: number, fd: number, address: number, opFlags: number, userData: number, serial = 0): void {
     const at = this.#entry();
     this.#sqes.fill(0, at, at + abi.SQE_WORDS);
     this.#sqes[at + abi.SQE_OPCODE] = opcode;
@@ -349,6 +359,7 @@ class IoUring implements Engine {
     this.#sqes[at + abi.SQE_ADDR] = address;
     this.#sqes[at + abi.SQE_OP_FLAGS] = opFlags;
     this.#sqes[at + abi.SQE_USER_DATA] = userData;
+    this.#sqes[at + abi.SQE_USER_DATA + 1] = serial;
   }
 
   /** Gives the kernel what is written; returns how many entries it has no room for. */
@@ -359,7 +370,11 @@ class IoUring implements Engine {
       const flags = Atomics.load(this.#words, this.#sqFlags);
       const wait = this.#queued() > this.#sqMask ? abi.ENTER_SQ_WAIT : 0;
       if ((flags & abi.SQ_NEED_WAKEUP) !== 0 || wait !== 0) {
-        this.#enter(this.#queued(), 0, abi.ENTER_SQ_WAKEUP | wait, -1);
+        const result = this.#enter(this.#queued(), 0, abi.ENTER_SQ_WAKEUP | wait, -1);
+        if (result < 0 && ![EINTR, EAGAIN, EBUSY].includes(-result)) {
+          this.#failure = result; // the polling thread is gone
+          return this.#queued();
+        }
       }
       return Math.max(0, this.#queued() - this.#sqMask - 1);
     }
@@ -367,7 +382,7 @@ class IoUring implements Engine {
     for (let left = this.#queued(); left > 0; left = this.#queued()) {
       const result = this.#enter(left, 0, 0, -1);
       if (result > 0) continue;
-      if (result !== 0 && result !== -EAGAIN && result !== -EBUSY && result !== -EINTR) {
+      if (result !== 0 && result !== -EAGAIN && result !== -ENOMEM && result !== -EBUSY && result !== -EINTR) {
         this.#failure = result;
         return left;
       }
@@ -428,7 +443,7 @@ class IoUring implements Engine {
         } else if (slot === WAKE_DATA) {
           this.#native.drain(this.cell.fd);
           this.#wakeArmed = false;
-        } else if (slot === CANCEL_DATA) {
+        } else if (slot === CANCEL_DATA && cqes[at + abi.CQE_USER_DATA + 1] === this.#cancelNumber) {
           this.#cancelAnswer = result;
         }
       }
@@ -495,7 +510,9 @@ class IoUring implements Engine {
     this.#cancelAnswer = this.#cancelResult = undefined;
     try {
       if (this.#queued() > this.#sqMask && this.#flush() > 0) return false;
-      this.#writeOwn(abi.OP_ASYNC_CANCEL, -1, transfer.slot, 0, CANCEL_DATA);
+      // Numbered: an answer that comes too late must not be taken for the next one's.
+      this.#cancelNumber = (this.#cancelNumber + 1) | 0;
+      this.#writeOwn(abi.OP_ASYNC_CANCEL, -1, transfer.slot, 0, CANCEL_DATA, this.#cancelNumber);
       if (this.#flush() > 0) {
         this.#takeBack();
         return false;
@@ -522,10 +539,10 @@ class IoUring implements Engine {
     }
     const index = this.#files.get(fd) ?? this.#freeFiles.pop() ?? this.#filesUsed++;
     if (index >= FIXED_FILES) return;
-    const file = Int32Array.of(fd);
     const update = new Int32Array(4);
     update[0] = index;
-    setAddress(update, 2, this.#native.address(new Uint8Array(file.buffer)));
+    this.#pointedTo[0] = fd;
+    setAddress(update, 2, this.#native.address(new Uint8Array(this.#pointedTo.buffer)));
     if (this.#native.ringRegister(this.#fd, abi.REGISTER_FILES_UPDATE, update, 1) === 1) {
       this.#files.set(fd, index);
     } else {
@@ -548,11 +565,11 @@ class IoUring implements Engine {
     const index = this.#buffers.get(memory) ?? this.#buffers.size;
     const bytes = memory.store.byteLength;
     if (index === FIXED_BUFFERS || bytes > FIXED_BUFFER_BYTES) return;
-    const iovec = new Int32Array(4);
-    setAddress(iovec, 0, memory.address);
-    iovec[2] = bytes;
+    setAddress(this.#pointedTo, 0, memory.address);
+    this.#pointedTo[2] = bytes;
+    this.#pointedTo[3] = 0;
     resource[0] = index;
-    setAddress(resource, 2, this.#native.address(new Uint8Array(iovec.buffer)));
+    setAddress(resource, 2, this.#native.address(new Uint8Array(this.#pointedTo.buffer)));
     resource[6] = 1;
     const registered = this.#native.ringRegister(this.#fd, abi.REGISTER_BUFFERS_UPDATE, resource, abi.RSRC_SIZE);
     if (registered === 1) this.#buffers.set(memory, index);

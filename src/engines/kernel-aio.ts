@@ -8,7 +8,7 @@
 import { readFileSync } from 'node:fs';
 import * as abi from '../abi/aio.ts';
 import type { Engine, EngineDriver, EngineHost } from '../engine.ts';
-import { AioError, codeOf, EAGAIN, EINTR, systemError, textOf } from '../errors.ts';
+import { AioError, codeOf, EAGAIN, EINTR, ENOMEM, systemError, textOf } from '../errors.ts';
 import type { Native } from '../native.ts';
 import { FDATASYNC, FSYNC, READ, type Transfer } from '../transfer.ts';
 import type { WakeCell } from '../wake.ts';
@@ -121,6 +121,7 @@ class KernelAio implements Engine {
   /** `aio_flags` of what is submitted now: whether its completion signals the eventfd. */
   #flags = abi.IOCB_FLAG_RESFD;
   #submitsUnarmed = 0;
+  #armed = false;
   /** In flight, and will not signal. */
   #silent = 0;
   #poll: NodeJS.Immediate | undefined;
@@ -173,7 +174,7 @@ class KernelAio implements Engine {
   submit(batch: readonly Transfer[], from: number, to: number): number {
     const count = to - from;
     this.#iovecs.reset();
-    if (++this.#submitsUnarmed > UNARMED_SUBMITS) this.#flags = 0;
+    if (!this.#armed && ++this.#submitsUnarmed > UNARMED_SUBMITS) this.#flags = 0;
     for (let index = 0; index < count; index++) {
       const transfer = batch[from + index];
       if (transfer !== undefined) this.#write(transfer, index);
@@ -189,7 +190,7 @@ class KernelAio implements Engine {
       );
       if (result > 0) {
         done += result;
-      } else if (result === 0 || result === -EAGAIN || result === -EINTR) {
+      } else if (result === 0 || result === -EAGAIN || result === -ENOMEM || result === -EINTR) {
         // No room: what has completed in the meantime makes some.
         if (reaped || !this.#makeRoom()) break;
         reaped = true;
@@ -288,6 +289,7 @@ class KernelAio implements Engine {
 
   arm(): void {
     this.#port.arm(this.#ready);
+    this.#armed = true;
     this.#flags = abi.IOCB_FLAG_RESFD;
     this.#submitsUnarmed = 0;
     this.#pollSilent();
@@ -310,6 +312,7 @@ class KernelAio implements Engine {
   }
 
   disarm(): void {
+    this.#armed = false;
     clearImmediate(this.#poll);
     this.#poll = undefined;
     this.#looks = 0;

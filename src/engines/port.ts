@@ -41,9 +41,23 @@ export interface RingCounters {
   readonly cqHead: number;
   readonly cqTail: number;
   readonly bytes: number;
+  readonly sqTail: number;
+  readonly sqMask: number;
+  readonly slots: number;
+  readonly sqpoll: boolean;
 }
 
-const NO_RING: RingCounters = { fd: -1, sqHead: 0, cqHead: 0, cqTail: 0, bytes: 0 };
+const NO_RING: RingCounters = {
+  fd: -1,
+  sqHead: 0,
+  cqHead: 0,
+  cqTail: 0,
+  bytes: 0,
+  sqTail: 0,
+  sqMask: 0,
+  slots: 0,
+  sqpoll: false,
+};
 
 export class Port {
   /** Signalled by completions. */
@@ -64,10 +78,26 @@ export class Port {
     const wakeFd = native.eventfd();
     this.eventFd = eventFd;
     this.cell = new WakeCell(wakeFd);
-    const { fd, sqHead, cqHead, cqTail, bytes } = ring;
+    const { fd, sqHead, cqHead, cqTail, bytes, sqTail, sqMask, slots } = ring;
+    const sqpoll = Number(ring.sqpoll);
     const failed = Math.min(eventFd, wakeFd);
     this.#handle =
-      failed < 0 ? failed : native.portOpen(context, eventFd, this.cell.cell, fd, sqHead, cqHead, cqTail, bytes);
+      failed < 0
+        ? failed
+        : native.portOpen(
+            context,
+            eventFd,
+            this.cell.cell,
+            fd,
+            sqHead,
+            cqHead,
+            cqTail,
+            bytes,
+            sqTail,
+            sqMask,
+            slots,
+            sqpoll,
+          );
     if (this.#handle < 0) {
       for (const made of [eventFd, wakeFd]) if (made >= 0) native.closeFd(made);
       throw systemError(

@@ -79,7 +79,13 @@ function first<T>(engine: unknown, attempt: (driver: EngineDriver) => T): T {
 /** Makes the engine of a context. */
 export function openEngine(engine: unknown, host: EngineHost, maxRequests: number, options: EngineOptions): Engine {
   return first(engine, (driver) => {
-    checkInteger('options.maxRequests', maxRequests, 1, driver.maxOutstanding());
+    const most = driver.maxOutstanding();
+    if (maxRequests > most) {
+      // What an engine that does not work could hold is no limit.
+      const why = driver.probe();
+      if (why !== undefined) throw new AioError('ERR_AIO_NOT_SUPPORTED', why);
+    }
+    checkInteger('options.maxRequests', maxRequests, 1, most);
     return driver.open(host, maxRequests, options);
   });
 }
