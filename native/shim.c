@@ -270,6 +270,25 @@ static napi_value make_statx(napi_env env, napi_callback_info info) {
                              (unsigned)integer(env, argv[3]), bytes_of(env, argv[4])));
 }
 
+/* Offsets are doubles in JavaScript: exact up to 2^53. */
+static napi_value seek(napi_env env, napi_callback_info info) {
+  napi_value argv[MAX_ARGS];
+  arguments(env, info, argv, NULL);
+  return kernel(env, lseek((int)integer(env, argv[0]), integer(env, argv[1]), (int)integer(env, argv[2])));
+}
+
+static napi_value status_flags(napi_env env, napi_callback_info info) {
+  napi_value argv[MAX_ARGS];
+  arguments(env, info, argv, NULL);
+  return kernel(env, fcntl((int)integer(env, argv[0]), F_GETFL));
+}
+
+static napi_value set_status_flags(napi_env env, napi_callback_info info) {
+  napi_value argv[MAX_ARGS];
+  arguments(env, info, argv, NULL);
+  return kernel(env, fcntl((int)integer(env, argv[0]), F_SETFL, (int)integer(env, argv[1])));
+}
+
 /* ---- memory --------------------------------------------------------------------------------- */
 
 static napi_value address(napi_env env, napi_callback_info info) {
@@ -818,7 +837,8 @@ NAPI_MODULE_INIT() {
       {"alloc", alloc},          {"sweep", sweep},                {"wake", wake},
       {"portOpen", port_open},   {"portArm", port_arm},           {"portDisarm", port_disarm},
       {"portClose", port_close}, {"setDispatcher", set_dispatcher}, {"ioDestroy", io_destroy},
-      {"useLibuv", use_libuv},
+      {"useLibuv", use_libuv},   {"seek", seek},
+      {"statusFlags", status_flags}, {"setStatusFlags", set_status_flags},
       {"ringSetup", ring_setup}, {"ringEnter", ring_enter},       {"ringRegister", ring_register},
       {"map", map},              {"detach", detach},              {"credentials", get_credentials},
   };

@@ -56,12 +56,13 @@ export class Memory {
   /** Transfers in flight over memory that the shim allocated: it frees none while this is above 0. */
   readonly #pins: Int32Array | undefined;
 
-  constructor(store: ArrayBufferLike, pins?: ArrayBuffer) {
+  /** @param unseen - no other code has this memory, or gets it before the transfers over it have ended. */
+  constructor(store: ArrayBufferLike, pins?: ArrayBuffer, unseen = false) {
     this.store = store;
     const shared = types.isSharedArrayBuffer(store);
     this.#size = shared ? sharedSize(store) : unsharedSize(store);
     this.address = this.#size === 0 ? 0 : (loadNative().native?.address(new Uint8Array(store, 0, 1)) ?? 0);
-    this.inPlace = shared || pins !== undefined || this.#size === 0;
+    this.inPlace = unseen || shared || pins !== undefined || this.#size === 0;
     this.#pins = pins === undefined ? undefined : new Int32Array(pins);
     this.#probe = this.#size === 0 ? new Uint8Array(0) : new Uint8Array(store, 0, 1);
   }
@@ -143,6 +144,11 @@ export function locate(name: string, view: ArrayBufferView): void {
       `The "${name}" argument is a view of an ArrayBuffer that was transferred away: it has no memory. Use the buffer that the transfer returned`,
     );
   }
+}
+
+/** Whether the memory of a view may come and go under it. The kernel must not have such. */
+export function isResizable({ buffer }: ArrayBufferView): boolean {
+  return !types.isSharedArrayBuffer(buffer) && unsharedResizable(buffer);
 }
 
 function isDetached(store: ArrayBufferLike): boolean {

@@ -114,6 +114,21 @@ let batchNumber = 0;
 /** Takes the place of transfers in arrays that are kept for their room. */
 const NOBODY = transferOf(new AioRequest());
 
+/** Who takes the completions of a context, in place of its waits. Neither may throw. */
+export interface Taker {
+  /** Everything that ended by now, in order. The requests are completed. */
+  taken(completed: AioRequest[]): void;
+  /** Looking for completions failed. What is pending stays pending. */
+  failed(error: unknown): void;
+}
+
+/**
+ * For the layers of this library that keep a context to themselves: completions go to `taker` as the event loop finds them, without a
+ * promise for each wait. The event loop is kept alive while requests are pending. Returns what looks at once; to be called
+ * after each submission.
+ */
+export let takeFrom: (context: AioContext, taker: Taker) => () => void;
+
 /** Closes contexts that were dropped without `close`. They had nothing pending, or they would not be collected. */
 const abandoned = new FinalizationRegistry<() => void>((abandon) => abandon());
 
@@ -161,6 +176,8 @@ export class AioContext {
 
   #pending = 0;
   #waiter: Waiter | undefined;
+  #taker: Taker | undefined;
+  #takerArmed = false;
   #closing: Promise<void> | undefined;
   #lastTurn = performance.now();
 
@@ -205,6 +222,13 @@ export class AioContext {
     this.#free = Int32Array.from({ length: maxRequests }, (_, index) => maxRequests - 1 - index);
     this.#freeCount = maxRequests;
     this.#done = new Int32Array(maxRequests);
+  }
+
+  static {
+    takeFrom = (context, taker) => {
+      context.#taker = taker;
+      return () => context.#look(taker);
+    };
   }
 
   /** As given to the constructor. */
@@ -552,8 +576,28 @@ export class AioContext {
     }
   }
 
+  #look(taker: Taker): void {
+    try {
+      this.#reap();
+      if (this.#doneCount > 0) taker.taken(this.#handOut(Infinity, 'completed').completed);
+      if (this.#pending > 0) {
+        this.#takerArmed = true;
+        this.#engine.arm();
+      } else if (this.#takerArmed) {
+        this.#takerArmed = false;
+        this.#engine.disarm();
+      }
+    } catch (error) {
+      taker.failed(error);
+    }
+  }
+
   /** On the event loop: looks whether the wait under way has ended. */
   #ready(): void {
+    if (this.#taker !== undefined) {
+      this.#look(this.#taker);
+      return;
+    }
     const now = performance.now();
     this.#lastTurn = now;
     const waiter = this.#waiter;

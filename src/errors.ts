@@ -10,6 +10,8 @@ export interface AioErrorDetails {
   readonly errno?: number;
   /** The system call that failed, as `node:fs` names it. */
   readonly syscall?: string;
+  /** The file, where it is known by a path. */
+  readonly path?: string;
   /** Of the array given to `submit`: how many requests were submitted before it failed. */
   readonly submitted?: number;
 }
@@ -35,6 +37,7 @@ export class AioError extends Error {
   readonly code: string;
   declare readonly errno?: number;
   declare readonly syscall?: string;
+  declare readonly path?: string;
   declare readonly submitted?: number;
 
   /** Errors are made by this library; the constructor is public so that tests can make them too. */
@@ -90,28 +93,64 @@ function withCode<E extends Error>(error: E, code: string): E {
   return Object.assign(error, { code });
 }
 
+/** What Node says that it received, word for word. */
 function received(value: unknown): string {
-  if (value === null || value === undefined) return String(value);
-  if (typeof value === 'function') return `function ${value.name}`;
-  if (typeof value === 'object') return 'an object of another kind';
-  return `type ${typeof value} (${inspect(value).slice(0, 30)})`;
+  switch (typeof value) {
+    case 'function':
+      return `function ${value.name}`;
+    case 'object': {
+      if (value === null) return 'null';
+      const made: unknown = value.constructor;
+      return typeof made === 'function' && made.name !== ''
+        ? `an instance of ${made.name}`
+        : inspect(value, { depth: -1 });
+    }
+    case 'string': {
+      const shown = value.length > 28 ? `${value.slice(0, 25)}...` : value;
+      return `type string (${shown.includes("'") ? JSON.stringify(shown) : `'${shown}'`})`;
+    }
+    case 'undefined':
+      return 'undefined';
+    default:
+      return `type ${typeof value} (${inspect(value)})`;
+  }
+}
+
+/** As in "The value of "x" is out of range. … Received 5_000_000_000". */
+function shownNumber(value: unknown): string {
+  const large =
+    typeof value === 'bigint'
+      ? value > 2n ** 32n || value < -(2n ** 32n)
+      : Number.isInteger(value) && Math.abs(Number(value)) > 2 ** 32;
+  const plain = typeof value === 'bigint' ? `${value}n` : Object.is(value, -0) ? '-0' : inspect(value);
+  return large ? plain.replace(/\B(?=(\d{3})+(?!\d))/g, '_') : plain;
+}
+
+/** `property` for a name with a dot. */
+function kind(name: string): string {
+  return name.includes('.') ? 'property' : 'argument';
 }
 
 /** `expected` reads on from "must be", as in "of type number". */
 export function invalidArgType(name: string, expected: string, value: unknown): TypeError {
   return withCode(
-    new TypeError(`The "${name}" argument must be ${expected}. Received ${received(value)}`),
+    new TypeError(`The "${name}" ${kind(name)} must be ${expected}. Received ${received(value)}`),
     'ERR_INVALID_ARG_TYPE',
   );
 }
 
-export function invalidArgValue(name: string, reason: string): TypeError {
-  return withCode(new TypeError(`The argument "${name}" ${reason}`), 'ERR_INVALID_ARG_VALUE');
+export function invalidArgValue(name: string, reason: string, ...value: [unknown?]): TypeError {
+  let shown = '';
+  if (value.length > 0) {
+    const text = inspect(value[0]);
+    shown = `. Received ${text.length > 128 ? `${text.slice(0, 128)}...` : text}`;
+  }
+  return withCode(new TypeError(`The ${kind(name)} '${name}' ${reason}${shown}`), 'ERR_INVALID_ARG_VALUE');
 }
 
 export function outOfRange(name: string, range: string, value: unknown): RangeError {
   return withCode(
-    new RangeError(`The value of "${name}" is out of range. It must be ${range}. Received ${String(value)}`),
+    new RangeError(`The value of "${name}" is out of range. It must be ${range}. Received ${shownNumber(value)}`),
     'ERR_OUT_OF_RANGE',
   );
 }
@@ -128,6 +167,19 @@ export function checkInteger(name: string, value: unknown, min: number, max: num
 /** The descriptors of a process are small integers; the kernel answers EBADF for those that are not open. */
 export function checkFd(fd: unknown): number {
   return checkInteger('fd', fd, 0, 0x7fffffff);
+}
+
+/** A failed system call as `node:fs` reports it: `ENOENT: no such file or directory, open 'path'`. */
+export function nodeError(errno: number, syscall: string, path?: string, dest?: string): NodeJS.ErrnoException {
+  const onWhat = path === undefined ? '' : ` '${path}'`;
+  const toWhat = dest === undefined ? '' : ` -> '${dest}'`;
+  const error = new Error(`${textOf(errno)}, ${syscall}${onWhat}${toWhat}`);
+  return Object.assign(
+    error,
+    { errno, code: codeOf(errno), syscall },
+    path === undefined ? {} : { path },
+    dest === undefined ? {} : { dest },
+  );
 }
 
 /** What Node's own promises reject with when their signal aborts. */

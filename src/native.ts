@@ -52,6 +52,12 @@ export interface Native {
   drain(fd: number): number;
   /** statx(2) with a NUL-terminated path, into 256 bytes. */
   statx(fd: number, path: Uint8Array, flags: number, mask: number, into: Uint8Array): number;
+  /** lseek(2): the new position. */
+  seek(fd: number, offset: number, whence: number): number;
+  /** fcntl(2) F_GETFL. */
+  statusFlags(fd: number): number;
+  /** fcntl(2) F_SETFL. */
+  setStatusFlags(fd: number, flags: number): number;
   /** The address of a view's first byte. Stable until the view's ArrayBuffer is detached. */
   address(view: Uint8Array): number;
   /**

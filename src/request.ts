@@ -193,10 +193,7 @@ export class AioRequest<T = unknown> {
   }
 
   #prepared(transfer: Transfer, fd: number, userData: T | undefined): this {
-    transfer.fd = fd;
-    transfer.state = PREPARED;
-    transfer.detail = '';
-    transfer.cancelAsked = transfer.canceled = false;
+    transfer.prepare(fd);
     this.#userData = userData;
     return this;
   }

@@ -62,6 +62,15 @@ export class Segment {
     this.bounceOffset = -1;
   }
 
+  setPart(memory: Memory, offset: number, length: number): void {
+    this.view = NO_BYTES;
+    this.memory = memory;
+    this.offset = offset;
+    this.length = length;
+    this.address = memory.address + offset;
+    this.bounceOffset = -1;
+  }
+
   get address(): number {
     return this.addressHigh * 2 ** 32 + (this.addressLow >>> 0);
   }
@@ -144,6 +153,24 @@ export class Transfer {
     if (operation === READ && !segment.memory.inPlace) this.#setBounce();
   }
 
+  /** The same for a part of memory that was located already; a read must be in place. */
+  setPart(operation: Operation, memory: Memory, offset: number, length: number): void {
+    this.single.setPart(memory, offset, length);
+    this.operation = operation;
+    if (this.vectored) this.#unvector();
+    this.count = 1;
+    this.length = this.groupLength = length;
+    this.#begin();
+  }
+
+  /** The last step of preparing: nothing after it may fail. */
+  prepare(fd: number): void {
+    this.fd = fd;
+    this.state = PREPARED;
+    this.detail = '';
+    this.cancelAsked = this.canceled = false;
+  }
+
   /** The segments of an array of views. Reading the array may run the program's code. */
   static segmentsOf(views: readonly ArrayBufferView[]): Segment[] {
     if (!Array.isArray(views)) throw invalidArgType('buffers', 'an array of Buffers, TypedArrays or DataViews', views);
@@ -198,6 +225,15 @@ export class Transfer {
     this.positionHigh = position < 2 ** 31 ? 0 : Math.floor(position / 2 ** 32);
   }
 
+  /** Where the file is now, as read(2) has it; for engines that can, and files where the kernel cannot be told otherwise. */
+  setCurrentPosition(): void {
+    this.positionLow = this.positionHigh = -1;
+  }
+
+  get atCurrentPosition(): boolean {
+    return this.positionHigh < 0;
+  }
+
   setBigPosition(position: bigint): void {
     this.positionLow = Number(BigInt.asIntN(32, position));
     this.positionHigh = Number(position >> 32n);
@@ -210,7 +246,7 @@ export class Transfer {
   /** Moves on to the segments that the next system call takes. */
   nextGroup(): void {
     if (this.from < this.to) {
-      this.setBigPosition(this.position + BigInt(this.groupLength));
+      if (!this.atCurrentPosition) this.setBigPosition(this.position + BigInt(this.groupLength));
       this.moved += this.groupLength;
     }
     this.from = this.to;
@@ -313,6 +349,14 @@ export class Transfer {
     }
     if (this.#bounce.store.byteLength > BOUNCE_KEPT) this.#bounce = NO_MEMORY;
     this.#bounced = false;
+  }
+
+  /** The same, but for a bounce buffer of up to `bytes`: it is going to be used again. */
+  forget(bytes: number): void {
+    if (this.vectored) this.#unvector();
+    this.single.clear();
+    this.count = this.length = 0;
+    if (this.#bounce.store.byteLength > bytes) this.#bounce = NO_MEMORY;
   }
 
   /** Drops every reference to memory. */

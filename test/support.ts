@@ -89,10 +89,15 @@ export function program(name: string, args: readonly string[] = []): Promise<End
   return child(process.execPath, [...runTypeScript, file, ...args]);
 }
 
-export function child(command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ended> {
+export function child(
+  command: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+  cwd = root,
+): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const spawned = spawn(command, args, {
-      cwd: root,
+      cwd,
       env: { ...process.env, NODE_TEST_CONTEXT: undefined, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: 60_000,

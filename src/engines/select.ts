@@ -61,6 +61,17 @@ function candidates(engine: unknown): readonly EngineDriver[] {
   return wanted === undefined || wanted === '' || wanted === 'auto' ? drivers : [named(wanted, 'FILEAIO_ENGINE')];
 }
 
+/**
+ * The engines that may carry a file's transfers, by name, in the order in which to try them. Kernel AIO does not get a file that goes
+ * through the page cache unless it is asked for: it would do the whole transfer within the submission.
+ *
+ * @throws TypeError for what is no engine.
+ */
+export function fileEngines(engine: unknown, direct: boolean): readonly EngineName[] {
+  const found = candidates(engine).map(({ name }) => name);
+  return found.length === 1 || direct ? found : found.filter((name) => name !== 'kernel-aio');
+}
+
 /** The first candidate that works, or what the last one failed with. */
 function first<T>(engine: unknown, attempt: (driver: EngineDriver) => T): T {
   let failure: unknown;

@@ -75,8 +75,10 @@ function errnoOf({ errno, code = '' }: NodeJS.ErrnoException): number {
   return errno ?? -(numbers[code] ?? EINVAL);
 }
 
-function positionOf(transfer: Transfer): number | bigint {
+/** `null`: where the file is now. */
+function positionOf(transfer: Transfer): number | bigint | null {
   const { positionLow, positionHigh } = transfer;
+  if (transfer.atCurrentPosition) return null;
   return positionHigh > MAX_POSITION_HIGH ? transfer.position : positionHigh * 2 ** 32 + (positionLow >>> 0);
 }
 

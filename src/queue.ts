@@ -1,0 +1,380 @@
+/**
+ * One context for all files of a thread that use the same engine. Calls queue up, in order, for room in it; those of one tick go
+ * down in one batch. It is made when there is something to do, and closed soon after there is nothing.
+ */
+import { AioContext, type Taker, takeFrom } from './context.ts';
+import type { EngineName } from './engine.ts';
+import { AioError, EINTR } from './errors.ts';
+import { failure } from './outcome.ts';
+import { AioRequest, transferOf } from './request.ts';
+import { COMPLETED, PREPARED, Transfer } from './transfer.ts';
+
+/**
+ * Requests in the kernel at once. Devices gain nothing beyond some hundreds; what waits here can be taken back at once. Fewer
+ * where the kernel has no room for so many (`fs.aio-max-nr`).
+ */
+const ROOMS = [256, 64, 8] as const;
+
+/**
+ * Of one system call: what the kernel does within it (looking up pages, copying what is cached) holds up the event loop. The rest
+ * goes down in the next turn.
+ */
+const BATCH_BYTES = 2 ** 21;
+
+/**
+ * Completions that are there at once lead to the next calls without the event loop, and a fast device could go on so for ever.
+ * After this long timers and sockets get their turn: so short that they hardly notice.
+ */
+const TURN_MS = 0.25;
+
+/** A context costs three descriptors and some memory: one that had nothing to do for so long is closed. */
+const IDLE_MS = 100;
+
+/** So many places of the queue may be left behind before they are cut off: it may never run empty. */
+const COMPACT_AT = 4096;
+
+/** Where the kernel has no room although nothing of ours is in it. */
+const RETRY_MS = 5;
+/** And how often, before the calls fail. */
+const MAX_RETRIES = 400;
+
+/**
+ * One transfer on its way through a queue. Prepare {@link Call.transfer}, then add it. Calls are used again: nobody may keep one that
+ * is done.
+ */
+export class Call extends AioRequest<undefined> {
+  readonly transfer: Transfer = transferOf(this) ?? NO_TRANSFER;
+  /** `'abandoned'`: its caller has been told that it failed, and the kernel still has it. */
+  stage: 'idle' | 'queued' | 'submitted' | 'abandoned' = 'idle';
+  /** In what is submitted. */
+  index = 0;
+  /** Its caller wants it back. */
+  withdrawn = false;
+  /** What went wrong with the call itself: it never got to the kernel, or nobody knows what became of it there. */
+  failure: unknown = undefined;
+  /** Called once, when the memory is the caller's again. Must not throw. */
+  done: (call: Call) => void = ignore;
+
+  // What `done` needs, so that the hot path makes no closure for it.
+  resolve: (value: never) => void = ignore;
+  reject: (error: unknown) => void = ignore;
+  owner: unknown = undefined;
+  value: unknown = undefined;
+
+  /** Whether it did what it was to do; {@link AioRequest.bytesTransferred} counts then. */
+  get succeeded(): boolean {
+    const { transfer } = this;
+    return this.failure === undefined && transfer.state === COMPLETED && transfer.status === 'OK';
+  }
+}
+
+const NO_TRANSFER = new Transfer(new AioRequest());
+
+function ignore(): void {}
+
+/** The bounce buffer of a call that waits to be used again may be so large. */
+const BOUNCE_KEPT = 64 * 1024;
+
+export class Queue implements Taker {
+  readonly engine: EngineName;
+  #context: AioContext | undefined;
+  #look: () => void = ignore;
+  /** Calls that wait for their turn, from `#next` on. Where one was withdrawn there is none. */
+  #waiting: (Call | undefined)[] = [];
+  #next = 0;
+  readonly #submitted: Call[] = [];
+  readonly #batch: Call[] = [];
+  readonly #free: Call[] = [];
+  #scheduled = false;
+  #lastTurn = 0;
+  #retries = 0;
+  #renewed = false;
+  #used = false;
+  #idle: NodeJS.Timeout | undefined;
+  readonly #onTick = (): void => this.#flush(performance.now());
+  readonly #onTurn = (): void => {
+    const now = performance.now();
+    this.#lastTurn = now;
+    this.#flush(now);
+  };
+
+  constructor(engine: EngineName) {
+    this.engine = engine;
+  }
+
+  /**
+   * Makes sure that there is a context.
+   *
+   * @throws AioError where none can be made.
+   */
+  open(): void {
+    this.#used = true;
+    if (this.#context !== undefined) return;
+    const context = makeContext(this.engine);
+    this.#context = context;
+    this.#look = takeFrom(context, this);
+    this.#idle = setInterval(() => this.#closeIfIdle(), IDLE_MS).unref();
+  }
+
+  get isOpen(): boolean {
+    return this.#context !== undefined;
+  }
+
+  /** A call to prepare and add. */
+  acquire(): Call {
+    return this.#free.pop() ?? new Call();
+  }
+
+  /** Queues a prepared call. Its `done` is called in any case, and never within this. */
+  add(call: Call): void {
+    this.#used = true;
+    call.stage = 'queued';
+    this.#waiting.push(call);
+    this.#schedule();
+  }
+
+  /** After everything else that runs in this tick, promises included: their calls come along. */
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    process.nextTick(this.#onTick);
+  }
+
+  #flush(now: number): void {
+    if (now - this.#lastTurn > TURN_MS) {
+      setImmediate(this.#onTurn);
+      return;
+    }
+    this.#scheduled = false;
+    try {
+      this.open();
+    } catch (error) {
+      this.#failWaiting(error);
+      return;
+    }
+    this.#submit();
+    this.#look();
+    if (this.#hasWaiting && this.#room > 0 && !this.#scheduled) {
+      this.#scheduled = true;
+      setImmediate(this.#onTurn);
+    }
+  }
+
+  get #hasWaiting(): boolean {
+    return this.#next < this.#waiting.length;
+  }
+
+  get #room(): number {
+    return (this.#context?.maxRequests ?? 0) - this.#submitted.length;
+  }
+
+  #submit(): void {
+    const context = this.#context;
+    if (context === undefined) return;
+    const batch = this.#takeWaiting(this.#room);
+    if (batch.length === 0) return;
+    const count = this.#hand(context, batch);
+    for (let index = 0; index < count; index++) {
+      const call = batch[index];
+      if (call === undefined) break;
+      call.stage = 'submitted';
+      call.index = this.#submitted.push(call) - 1;
+    }
+    if (count < batch.length) {
+      // First in line again.
+      this.#waiting = [...batch.slice(count), ...this.#waiting.slice(this.#next)];
+      this.#next = 0;
+    }
+    batch.length = 0;
+  }
+
+  #takeWaiting(room: number): Call[] {
+    const batch = this.#batch;
+    let bytes = 0;
+    while (batch.length < room && bytes < BATCH_BYTES && this.#hasWaiting) {
+      const call = this.#waiting[this.#next];
+      this.#waiting[this.#next++] = undefined;
+      if (call === undefined) continue;
+      if (call.transfer.detached) {
+        this.#fail(call, failure(call.transfer, 'ERR_AIO_BUFFER_DETACHED'));
+        continue;
+      }
+      bytes += call.transfer.length;
+      batch.push(call);
+    }
+    if (!this.#hasWaiting) {
+      this.#waiting.length = this.#next = 0;
+    } else if (this.#next > COMPACT_AT) {
+      this.#waiting.splice(0, this.#next);
+      this.#next = 0;
+    }
+    return batch;
+  }
+
+  /** Returns how many of the batch are submitted. Calls that cannot be, now or later, are taken out of it and failed. */
+  #hand(context: AioContext, batch: Call[]): number {
+    try {
+      context.submit(batch);
+      this.#retries = 0;
+      this.#renewed = false;
+      return batch.length;
+    } catch (error) {
+      const code = error instanceof AioError ? error.code : '';
+      if (error instanceof AioError && code === 'ERR_AIO_INSUFFICIENT_RESOURCES') {
+        const submitted = error.submitted ?? 0;
+        // Completions make room, and bring us back here; where there will be none, time has to.
+        if (submitted + this.#submitted.length > 0) return submitted;
+        if (this.#retries++ < MAX_RETRIES) {
+          this.#scheduled = true;
+          setTimeout(this.#onTurn, RETRY_MS);
+          return 0;
+        }
+      }
+      if (code === 'ERR_AIO_NOT_SUPPORTED' && !this.#renewed) {
+        this.#renewed = true;
+        this.#retire(context);
+        this.#schedule();
+        return 0;
+      }
+      this.#retries = 0;
+      this.#renewed = false;
+      for (const call of batch.splice(0)) this.#fail(call, error);
+      return 0;
+    }
+  }
+
+  /**
+   * A ring acts with the credentials that the process had when it was made, and refuses to once these are others: the next call
+   * makes a new one. What the old one has under way ends there.
+   */
+  #retire(context: AioContext): void {
+    clearInterval(this.#idle);
+    this.#context = undefined;
+    this.#look = ignore;
+    const closeIfDone = (): void => {
+      if (context.pending === 0) void context.close();
+    };
+    takeFrom(context, {
+      taken: (completed) => {
+        this.taken(completed);
+        closeIfDone();
+      },
+      failed: (error) => this.failed(error),
+    });
+    closeIfDone();
+  }
+
+  /** Takes a call back if that can be done. It ends in any case, and `done` is called then. */
+  withdraw(call: Call): void {
+    if (call.withdrawn) return;
+    call.withdrawn = true;
+    if (call.stage === 'queued') {
+      const index = this.#waiting.indexOf(call, this.#next);
+      if (index < 0) return;
+      this.#waiting[index] = undefined;
+      process.nextTick(() => this.#finish(call));
+    } else if (call.stage === 'submitted' && call.status === 'ERR_AIO_IN_PROGRESS') {
+      call.cancel();
+      // Its completion may be there by now, without a signal for it.
+      setImmediate(() => this.#look());
+    }
+  }
+
+  /** For the context. */
+  taken(completed: AioRequest[]): void {
+    this.#retries = 0;
+    for (const request of completed) {
+      if (!(request instanceof Call)) continue;
+      const last = this.#submitted.pop();
+      if (last !== undefined && last !== request) {
+        this.#submitted[request.index] = last;
+        last.index = request.index;
+      }
+      if (request.transfer.result === -EINTR && !request.withdrawn && request.stage === 'submitted') {
+        // A signal came in between: as read(2) would be, it is called again.
+        request.transfer.state = PREPARED;
+        this.add(request);
+      } else {
+        this.#finish(request);
+      }
+    }
+    if (this.#hasWaiting) this.#schedule();
+  }
+
+  /** For the context: what has completed cannot be found out. Asked again for a while; after that nobody can wait any longer. */
+  failed(error: unknown): void {
+    if (this.#retries++ < MAX_RETRIES) {
+      setTimeout(() => this.#look(), RETRY_MS);
+      return;
+    }
+    this.#retries = 0;
+    // The requests stay the context's, and with them the memory that the kernel may still use.
+    for (const call of this.#submitted) {
+      if (call.stage !== 'submitted') continue;
+      call.failure = error;
+      call.stage = 'abandoned';
+      call.done(call);
+    }
+    this.#failWaiting(error);
+  }
+
+  #failWaiting(error: unknown): void {
+    const waiting = this.#waiting.slice(this.#next);
+    this.#waiting = [];
+    this.#next = 0;
+    for (const call of waiting) if (call !== undefined) this.#fail(call, error);
+  }
+
+  #fail(call: Call, error: unknown): void {
+    call.failure = error;
+    this.#finish(call);
+  }
+
+  #finish(call: Call): void {
+    if (call.stage !== 'abandoned') call.done(call);
+    call.stage = 'idle';
+    call.withdrawn = false;
+    call.failure = undefined;
+    call.done = call.resolve = call.reject = ignore;
+    call.owner = call.value = undefined;
+    call.transfer.forget(BOUNCE_KEPT);
+    if (this.#free.length < ROOMS[0]) this.#free.push(call);
+  }
+
+  #closeIfIdle(): void {
+    const used = this.#used;
+    this.#used = false;
+    if (used || this.#submitted.length > 0 || this.#hasWaiting) return;
+    clearInterval(this.#idle);
+    const context = this.#context;
+    this.#context = undefined;
+    this.#look = ignore;
+    this.#free.length = 0;
+    void context?.close();
+  }
+}
+
+/** As large as the kernel has room for. */
+function makeContext(engine: EngineName): AioContext {
+  for (const maxRequests of ROOMS) {
+    try {
+      return new AioContext({ maxRequests, engine });
+    } catch (error) {
+      const crowded = error instanceof AioError && error.code === 'ERR_AIO_INSUFFICIENT_EVENTS';
+      if (!crowded || maxRequests === ROOMS.at(-1)) throw error;
+    }
+  }
+  throw new AioError('ERR_AIO_NOT_SUPPORTED', `No context with the engine '${engine}' could be made`);
+}
+
+const queues = new Map<EngineName, Queue>();
+
+/** The queue of this thread for an engine. */
+export function queueOf(engine: EngineName): Queue {
+  let queue = queues.get(engine);
+  if (queue === undefined) {
+    queue = new Queue(engine);
+    queues.set(engine, queue);
+  }
+  return queue;
+}
