@@ -184,7 +184,8 @@ export function nodeError(errno: number, syscall: string, path?: string, dest?: 
 
 /** What Node's own promises reject with when their signal aborts. */
 export function abortError(signal: AbortSignal): Error {
-  const error = new Error('The operation was aborted', { cause: signal.reason });
-  Object.defineProperty(error, 'name', { value: 'AbortError', writable: true, configurable: true });
-  return withCode(error, 'ABORT_ERR');
+  return Object.assign(new Error('The operation was aborted', { cause: signal.reason }), {
+    code: 'ABORT_ERR',
+    name: 'AbortError',
+  });
 }

@@ -83,7 +83,7 @@ export class OpenFile {
     this.seekable = native === undefined || native.seek(fd, 0, SEEK_CUR) !== -ESPIPE;
     this.alignment = direct ? alignmentOf(fd) : UNALIGNED;
     this.#engines = fileEngines(engine, direct);
-    this.#queue = this.#open();
+    this.#queue = openQueue(this.#engines);
     if (this.engine === 'kernel-aio' && !this.seekable) {
       throw new AioError(
         'ERR_AIO_NOT_SUPPORTED',
@@ -96,25 +96,8 @@ export class OpenFile {
     return this.#queue.engine;
   }
 
-  /** A queue with a context: the one that there is, or what can be had now. */
-  #open(): Queue {
-    let reason: unknown;
-    for (const name of this.#engines) {
-      const queue = queueOf(name);
-      try {
-        queue.open();
-        return queue;
-      } catch (error) {
-        // Only what another engine may do better is a reason to go on.
-        if (!(error instanceof AioError) || !error.code.startsWith('ERR_AIO_')) throw error;
-        reason = error;
-      }
-    }
-    throw reason;
-  }
-
   #ready(): Queue {
-    if (!this.#queue.isOpen) this.#queue = this.#open();
+    if (!this.#queue.isOpen) this.#queue = openQueue(this.#engines);
     return this.#queue;
   }
 
@@ -552,6 +535,32 @@ export class OpenFile {
       { errno: -EINVAL, syscall: 'write' },
     );
   }
+}
+
+/** The queue of the first engine that works, with its context. */
+function openQueue(names: readonly EngineName[]): Queue {
+  let reason: unknown;
+  for (const name of names) {
+    const queue = queueOf(name);
+    try {
+      queue.open();
+      return queue;
+    } catch (error) {
+      // Only what another engine may do better is a reason to go on.
+      if (!(error instanceof AioError) || !error.code.startsWith('ERR_AIO_')) throw error;
+      reason = error;
+    }
+  }
+  throw reason;
+}
+
+/**
+ * Makes sure that there is an engine for a file before it is opened, and thereby perhaps created or emptied.
+ *
+ * @throws as {@link OpenFile} does for its engine.
+ */
+export function checkEngine(engine: unknown, direct: boolean): void {
+  openQueue(fileEngines(engine, direct));
 }
 
 /** The end of a call that was made for a number of bytes. */

@@ -26,7 +26,8 @@ const layers: readonly RegExp[] = [
   /^engines\/(?!select)/,
   /^engines\/select\.ts/,
   /^(context|limits)\.ts/,
-  /^index\.ts/,
+  /^(queue|line|bounce|open-file|file|file-arguments|whole-file|stream|stream-file|read-ahead|read-stream|write-stream|web-stream)\.ts/,
+  /^(index|promises|fs)\.ts/,
   /^cli\//,
 ];
 

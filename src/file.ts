@@ -1,0 +1,549 @@
+/** `FileHandle` and `open`, as `node:fs/promises` has them, with an engine underneath. */
+import { EventEmitter } from 'node:events';
+import type { BigIntStats, Mode, OpenMode, PathLike, StatOptions, Stats, TimeLike } from 'node:fs';
+import { constants } from 'node:fs';
+import * as fs from 'node:fs/promises';
+import type { Interface } from 'node:readline';
+import type { ReadableStream } from 'node:stream/web';
+import type { Alignment } from './alignment.ts';
+import type { EngineName } from './engine.ts';
+import { AioError, EINVAL, invalidArgType, nodeError } from './errors.ts';
+import {
+  checkSignal,
+  checkViews,
+  encode,
+  isView,
+  laxPosition,
+  numericFlags,
+  readArguments,
+  signalOf,
+  vectorOptions,
+  writeArguments,
+} from './file-arguments.ts';
+import { checkEngine, errorOf, OpenFile, partOf } from './open-file.ts';
+import type { Call } from './queue.ts';
+import {
+  ReadStream,
+  type ReadStreamOptions,
+  readableWebStream,
+  readLines,
+  WriteStream,
+  type WriteStreamOptions,
+} from './stream.ts';
+import { READ, WRITE } from './transfer.ts';
+import {
+  type ReadFileOptions,
+  readWholeFile,
+  type WriteFileData,
+  type WriteFileOptions,
+  writeWholeFile,
+} from './whole-file.ts';
+
+/** What {@link open} takes beyond Node's. */
+export interface OpenOptions {
+  /** As open(2) or `node:fs` have them; default `'r'`. */
+  readonly flags?: OpenMode | undefined;
+  /** Of a file that is created; default 0o666. */
+  readonly mode?: Mode | undefined;
+  /** With O_DIRECT: past the page cache. Default `false`. */
+  readonly direct?: boolean | undefined;
+  /** Which engine carries the transfers; default `'auto'`. */
+  readonly engine?: EngineName | 'auto' | undefined;
+}
+
+/** What each call that moves data takes beyond Node's arguments. */
+export interface Abortable {
+  /**
+   * Aborting it rejects the call with an AbortError, as soon as the kernel is done with the memory: what has not started is taken back
+   * at once, what has started is canceled where the engine can, and waited for.
+   */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What of a buffer is transferred, and where. */
+export interface TransferOptions extends Abortable {
+  readonly offset?: number | null | undefined;
+  readonly length?: number | null | undefined;
+  readonly position?: number | bigint | null | undefined;
+}
+
+export interface ReadResult<T> {
+  bytesRead: number;
+  buffer: T;
+}
+
+export interface WriteResult<T> {
+  bytesWritten: number;
+  buffer: T;
+}
+
+/** The inside of a handle, for streams and whole-file functions. */
+export let openFileOf: (handle: FileHandle) => OpenFile;
+/** Keeps it open until {@link release}. Throws where it is closed. */
+export let hold: (handle: FileHandle, syscall?: string) => void;
+export let release: (handle: FileHandle) => void;
+
+function closed(syscall: string): NodeJS.ErrnoException {
+  return Object.assign(new Error('file closed'), { code: 'EBADF', syscall });
+}
+
+/** As Node's results are: without a prototype. Made like this they stay fast, which a literal with `__proto__: null` does not. */
+function bare<T extends object>(result: T): T {
+  return Object.setPrototypeOf(result, null) as T;
+}
+
+/**
+ * An open file, with every member of the FileHandle of `node:fs/promises`, and in place of the thread pool an engine that takes any
+ * number of calls at once. Beyond Node's: calls that move data take an AbortSignal; `direct`, `engine`, `alignment`.
+ *
+ * Every call costs a promise; the calls of one tick go down in one system call. Buffers from {@link allocBuffer}, from an {@link AlignedPool}, or
+ * on a SharedArrayBuffer, are read into in place; others through a copy, so that memory that was transferred away meanwhile is never
+ * written. A buffer belongs to the kernel until the promise settles.
+ *
+ * Errors of the kernel are as Node has them (`code`, negative `errno`, `syscall`), mistakes in arguments too. Not shared with Node's handles is that
+ * these cannot be posted to another thread.
+ */
+export class FileHandle extends EventEmitter implements fs.FileHandle {
+  readonly #node: fs.FileHandle;
+  readonly #file: OpenFile;
+  #fd: number;
+  /** One for being open, and one for each call under way. */
+  #holds = 1;
+  #closing: Promise<void> | undefined;
+  #closed: () => void = () => {};
+  #closeFailed: (error: unknown) => void = () => {};
+
+  /** Use {@link open}. */
+  constructor(node: fs.FileHandle, file: OpenFile) {
+    super();
+    this.#node = node;
+    this.#file = file;
+    this.#fd = node.fd;
+  }
+
+  static {
+    openFileOf = (handle) => handle.#file;
+    hold = (handle, syscall = 'read') => {
+      if (handle.#fd === -1) throw closed(syscall);
+      handle.#holds++;
+    };
+    release = (handle) => handle.#release();
+  }
+
+  /** The number of the descriptor; -1 when it is closed. It is the handle's: nobody else may close it. */
+  get fd(): number {
+    return this.#fd;
+  }
+
+  /** Whether the file was opened with O_DIRECT. */
+  get direct(): boolean {
+    return this.#file.direct;
+  }
+
+  /** The engine that carries the transfers. */
+  get engine(): EngineName {
+    return this.#file.engine;
+  }
+
+  /**
+   * What transfers of a direct file are made of, in bytes: addresses are multiples of `buffer`, positions and lengths of `offset`.
+   * Both 1 for other files. Reads of other shapes cost a copy; writes must have position and length right.
+   */
+  get alignment(): Alignment {
+    return this.#file.alignment;
+  }
+
+  /** Runs one call with the descriptor kept open. */
+  async #call<T>(syscall: string, step: () => Promise<T>): Promise<T> {
+    hold(this, syscall);
+    try {
+      return await step();
+    } finally {
+      this.#release();
+    }
+  }
+
+  #release(): void {
+    if (--this.#holds > 0) return;
+    this.#fd = -1;
+    this.#node.close().then(this.#closed, this.#closeFailed);
+  }
+
+  /**
+   * Closes the file when everything under way has ended; calls are taken until then. Once is enough; emits `'close'`. An own property,
+   * as in Node: `const { close } = handle` works.
+   */
+  readonly close = (): Promise<void> => {
+    if (this.#fd === -1) return Promise.resolve();
+    if (this.#closing !== undefined) return this.#closing;
+    this.#closing = new Promise<void>((resolve, reject) => {
+      this.#closed = resolve;
+      this.#closeFailed = reject;
+    }).finally(() => {
+      this.#closing = undefined;
+    });
+    this.#release();
+    this.emit('close');
+    return this.#closing;
+  };
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /**
+   * Reads up to `length` bytes at `position` into `buffer` at `offset`. Without a position, or with `null` or -1: from the current position on,
+   * which moves; such reads run one after the other.
+   *
+   * @returns `{ bytesRead, buffer }`, with the very buffer that was passed. 0 bytes is the end of the file.
+   * @see pread(2)
+   */
+  read<T extends NodeJS.ArrayBufferView>(
+    buffer: T,
+    offset?: number | null,
+    length?: number | null,
+    position?: number | bigint | null,
+    options?: Abortable,
+  ): Promise<ReadResult<T>>;
+  read<T extends NodeJS.ArrayBufferView>(buffer: T, options?: TransferOptions): Promise<ReadResult<T>>;
+  read<T extends NodeJS.ArrayBufferView = Buffer<ArrayBuffer>>(
+    options?: TransferOptions & { buffer?: T | undefined },
+  ): Promise<ReadResult<T>>;
+  read(
+    buffer?: unknown,
+    offset?: unknown,
+    length?: unknown,
+    position?: unknown,
+    options?: unknown,
+  ): Promise<ReadResult<never>> {
+    try {
+      if (
+        typeof position === 'number' &&
+        typeof length === 'number' &&
+        typeof offset === 'number' &&
+        options === undefined &&
+        isView(buffer) &&
+        isPlain(offset, length, position) &&
+        offset + length <= buffer.byteLength
+      ) {
+        const call = this.#fd === -1 ? undefined : this.#file.begin(READ, buffer, offset, length, position);
+        if (call !== undefined) return this.#promise(call, buffer, finishRead);
+      }
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.#call('read', () => this.#read(buffer, offset, length, position, options)) as Promise<never>;
+  }
+
+  async #read(...given: [unknown, unknown, unknown, unknown, unknown]): Promise<ReadResult<ArrayBufferView>> {
+    const { buffer, offset, length, position, signal } = readArguments(...given);
+    if (length === 0) {
+      signal?.throwIfAborted();
+      return bare({ bytesRead: 0, buffer });
+    }
+    const bytesRead = await this.#file.read(partOf(buffer, offset, length), position, signal);
+    return bare({ bytesRead, buffer });
+  }
+
+  /** The promise of a call that was begun. */
+  #promise(call: Call, buffer: ArrayBufferView, finish: (call: Call) => void): Promise<never> {
+    this.#holds++;
+    return new Promise((resolve, reject) => {
+      call.owner = this;
+      call.value = buffer;
+      call.resolve = resolve;
+      call.reject = reject;
+      call.done = finish;
+    });
+  }
+
+  /**
+   * Reads into several buffers, one after the other.
+   *
+   * @returns `{ bytesRead, buffers }`.
+   * @see preadv(2)
+   */
+  readv<T extends readonly NodeJS.ArrayBufferView[]>(
+    buffers: T,
+    position?: number | null | (Abortable & { position?: number | null }),
+    options?: Abortable,
+  ): Promise<{ bytesRead: number; buffers: T }> {
+    return this.#call('readv', async () => {
+      const views = checkViews(buffers);
+      const { position: at, signal } = vectorOptions(position, options);
+      if (views.length === 0) throw nodeError(-EINVAL, 'read');
+      return bare({ bytesRead: await this.#file.readv(views, at, signal), buffers });
+    });
+  }
+
+  /**
+   * Writes `length` bytes of `buffer` from `offset` on to `position`, or a string. Without a position: to the current one, which moves.
+   * A file opened for appending is written at its end, whatever the position.
+   *
+   * A direct file takes positions and lengths that are multiples of `alignment.offset`; others are AioError `ERR_AIO_MISALIGNED`.
+   *
+   * @returns `{ bytesWritten, buffer }`. Fewer bytes than there are were written where the device had no more room.
+   * @see pwrite(2)
+   */
+  write<T extends NodeJS.ArrayBufferView>(
+    buffer: T,
+    offset?: number | null,
+    length?: number | null,
+    position?: number | null,
+    options?: Abortable,
+  ): Promise<WriteResult<T>>;
+  write<T extends NodeJS.ArrayBufferView>(buffer: T, options?: TransferOptions): Promise<WriteResult<T>>;
+  write(
+    data: string,
+    position?: number | null,
+    encoding?: BufferEncoding | null,
+    options?: Abortable,
+  ): Promise<WriteResult<string>>;
+  write(
+    buffer: unknown,
+    offset?: unknown,
+    length?: unknown,
+    position?: unknown,
+    options?: unknown,
+  ): Promise<WriteResult<never>> {
+    try {
+      if (
+        typeof position === 'number' &&
+        typeof length === 'number' &&
+        typeof offset === 'number' &&
+        options === undefined &&
+        isView(buffer) &&
+        isPlain(offset, length, position) &&
+        offset + length <= buffer.byteLength
+      ) {
+        const call = this.#fd === -1 ? undefined : this.#file.begin(WRITE, buffer, offset, length, position);
+        if (call !== undefined) return this.#promise(call, buffer, finishWrite);
+      }
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.#call('write', () => this.#write(buffer, offset, length, position, options)) as Promise<never>;
+  }
+
+  async #write(
+    data: unknown,
+    offset: unknown,
+    length: unknown,
+    position: unknown,
+    options: unknown,
+  ): Promise<WriteResult<unknown>> {
+    if (!isView(data)) {
+      if (typeof data === 'object' && data !== null && 'byteLength' in data && data.byteLength === 0) {
+        return bare({ bytesWritten: 0, buffer: data });
+      }
+      const bytes = encode(data, length, 'buffer');
+      const signal = signalOf(position) ?? signalOf(offset) ?? signalOf(options);
+      return bare({ bytesWritten: await this.#file.write(bytes, laxPosition(offset), signal), buffer: data });
+    }
+    if (data.byteLength === 0) return bare({ bytesWritten: 0, buffer: data });
+    const args = writeArguments(data, offset, length, position, options);
+    const view = partOf(data, args.offset, args.length);
+    return bare({ bytesWritten: await this.#file.write(view, args.position, args.signal), buffer: data });
+  }
+
+  /**
+   * Writes several buffers, one after the other.
+   *
+   * @returns `{ bytesWritten, buffers }`.
+   * @see pwritev(2)
+   */
+  writev<T extends readonly NodeJS.ArrayBufferView[]>(
+    buffers: T,
+    position?: number | null | (Abortable & { position?: number | null }),
+    options?: Abortable,
+  ): Promise<{ bytesWritten: number; buffers: T }> {
+    return this.#call('writev', async () => {
+      const views = checkViews(buffers);
+      const { position: at, signal } = vectorOptions(position, options);
+      const bytesWritten = views.length === 0 ? 0 : await this.#file.writev(views, at, signal);
+      return bare({ bytesWritten, buffers });
+    });
+  }
+
+  /** Flushes data and metadata of what was written to the device. Covers writes that have settled before. @see fsync(2) */
+  sync(options?: Abortable): Promise<void> {
+    return this.#call('fsync', async () => this.#file.flush(false, checkSignal(options?.signal)));
+  }
+
+  /** Flushes data, and of the metadata what is needed to read it back. @see fdatasync(2) */
+  datasync(options?: Abortable): Promise<void> {
+    return this.#call('fdatasync', async () => this.#file.flush(true, checkSignal(options?.signal)));
+  }
+
+  /** All bytes from the current position on, or with an encoding the text. Several transfers deep. */
+  readFile(options?: (ReadFileOptions & { encoding?: null | undefined }) | null): Promise<Buffer<ArrayBuffer>>;
+  readFile(options: (ReadFileOptions & { encoding: BufferEncoding }) | BufferEncoding): Promise<string>;
+  readFile(options?: ReadFileOptions | BufferEncoding | null): Promise<string | Buffer<ArrayBuffer>>;
+  readFile(options?: unknown): Promise<never> {
+    return this.#call('readFile', () => readWholeFile(this, options)) as Promise<never>;
+  }
+
+  /** Writes all of `data` at the current position. On a direct file, ends that fill no block go through the page cache. */
+  writeFile(data: WriteFileData, options?: WriteFileOptions | BufferEncoding | null): Promise<void> {
+    return this.#call('writeFile', () => writeWholeFile(this, data, options));
+  }
+
+  /** The same as {@link FileHandle.writeFile}. */
+  appendFile(data: WriteFileData, options?: WriteFileOptions | BufferEncoding | null): Promise<void> {
+    return this.writeFile(data, options);
+  }
+
+  createReadStream(options?: ReadStreamOptions): ReadStream {
+    return new ReadStream(this, options);
+  }
+
+  createWriteStream(options?: WriteStreamOptions): WriteStream {
+    return new WriteStream(this, options);
+  }
+
+  readLines(options?: ReadStreamOptions): Interface {
+    return readLines(this, options);
+  }
+
+  readableWebStream(options?: { type?: 'bytes' | undefined; autoClose?: boolean | undefined }): ReadableStream {
+    return readableWebStream(this, options);
+  }
+
+  stat(options?: StatOptions & { bigint?: false | undefined }): Promise<Stats>;
+  stat(options: StatOptions & { bigint: true }): Promise<BigIntStats>;
+  stat(options?: StatOptions): Promise<Stats | BigIntStats>;
+  stat(options?: StatOptions): Promise<never> {
+    return this.#call('fstat', () => this.#node.stat(options)) as Promise<never>;
+  }
+
+  truncate(length?: number): Promise<void> {
+    return this.#call('ftruncate', () => this.#node.truncate(length));
+  }
+
+  chmod(mode: Mode): Promise<void> {
+    return this.#call('fchmod', () => this.#node.chmod(mode));
+  }
+
+  chown(uid: number, gid: number): Promise<void> {
+    return this.#call('fchown', () => this.#node.chown(uid, gid));
+  }
+
+  utimes(atime: TimeLike, mtime: TimeLike): Promise<void> {
+    return this.#call('futimes', () => this.#node.utimes(atime, mtime));
+  }
+}
+
+function isPlain(offset: number, length: number, position: number): boolean {
+  return (
+    Number.isSafeInteger(offset) &&
+    Number.isSafeInteger(length) &&
+    Number.isSafeInteger(position) &&
+    offset >= 0 &&
+    position >= 0 &&
+    length > 0 &&
+    length < 2 ** 31
+  );
+}
+
+function finishRead(call: Call): void {
+  if (call.succeeded) {
+    (call.resolve as (result: unknown) => void)(bare({ bytesRead: call.transfer.result, buffer: call.value }));
+  } else {
+    call.reject(errorOf(call));
+  }
+  release(call.owner as FileHandle);
+}
+
+function finishWrite(call: Call): void {
+  if (call.succeeded) {
+    (call.resolve as (result: unknown) => void)(bare({ bytesWritten: call.transfer.result, buffer: call.value }));
+  } else {
+    call.reject(errorOf(call));
+  }
+  release(call.owner as FileHandle);
+}
+
+const { O_APPEND, O_DIRECT } = constants;
+
+/**
+ * Opens a file, as `node:fs/promises` does; with options also for direct I/O, or with an engine of your choice.
+ *
+ * `{ direct: true }` is O_DIRECT: transfers go past the page cache. Any buffer, length and position can be read, and written what is whole
+ * blocks (see {@link FileHandle.alignment}).
+ *
+ * The engine `'auto'` is io_uring where the kernel allows it, else for direct files kernel AIO, else the thread pool of node:fs. Kernel AIO does not get
+ * a file that goes through the page cache unless it is asked for: it would block the caller. `FILEAIO_ENGINE` in the environment decides in place
+ * of `'auto'`.
+ *
+ * @throws (as a rejection) Node's own errors; AioError `ERR_AIO_NOT_SUPPORTED`: no O_DIRECT on this file system or platform, or no such
+ * engine here.
+ *
+ * @example
+ * ```ts
+ * const handle = await open('data.db', { flags: 'r+', direct: true });
+ * const { bytesRead, buffer } = await handle.read(allocBuffer(4096), 0, 4096, 8192);
+ * await handle.close();
+ * ```
+ */
+export async function open(
+  path: PathLike,
+  flagsOrOptions?: OpenMode | OpenOptions | null,
+  mode?: Mode | null,
+): Promise<FileHandle> {
+  const { given, wanted, options } = openFlags(flagsOrOptions, mode);
+  const direct = O_DIRECT !== undefined && (given & O_DIRECT) !== 0;
+  const node = await openNode(path, wanted, options.mode, direct);
+  try {
+    const append = (given & O_APPEND) !== 0;
+    return new FileHandle(node, new OpenFile(node.fd, { direct, append, engine: options.engine ?? 'auto' }));
+  } catch (error) {
+    await node.close();
+    throw error;
+  }
+}
+
+/** What an open is asked for: flags as a number, flags for Node (which finds the words for what are none), and the rest. */
+export function openFlags(
+  flagsOrOptions: OpenMode | OpenOptions | null | undefined,
+  mode: Mode | null | undefined,
+): { given: number; wanted: OpenMode; options: OpenOptions } {
+  const options: OpenOptions =
+    typeof flagsOrOptions === 'object' && flagsOrOptions !== null
+      ? flagsOrOptions
+      : { flags: flagsOrOptions ?? undefined, mode: mode ?? undefined };
+  const { flags, direct = false, engine = 'auto' } = options;
+  if (typeof direct !== 'boolean') throw invalidArgType('options.direct', 'of type boolean', direct);
+  const number = numericFlags(flags);
+  if (number !== undefined) checkEngine(engine, direct || (O_DIRECT !== undefined && (number & O_DIRECT) !== 0));
+  if (number === undefined || !direct) return { given: number ?? 0, wanted: flags ?? 'r', options };
+  const given = withDirect(number);
+  return { given, wanted: given, options };
+}
+
+function withDirect(flags: number): number {
+  if (O_DIRECT === undefined) {
+    throw new AioError(
+      'ERR_AIO_NOT_SUPPORTED',
+      `{ direct: true }: ${process.platform} has no O_DIRECT. Open the file without it`,
+    );
+  }
+  return flags | O_DIRECT;
+}
+
+async function openNode(
+  path: PathLike,
+  flags: OpenMode,
+  mode: Mode | undefined,
+  direct: boolean,
+): Promise<fs.FileHandle> {
+  try {
+    return await fs.open(path, flags, mode);
+  } catch (error) {
+    if (!direct || !(error instanceof Error) || !('code' in error) || error.code !== 'EINVAL') throw error;
+    throw new AioError(
+      'ERR_AIO_NOT_SUPPORTED',
+      `EINVAL: open '${String(path)}' with { direct: true }: its file system refuses O_DIRECT. Open it without the option, or put it on a file system that has direct I/O, such as ext4 or XFS`,
+      { errno: -EINVAL, syscall: 'open', path: String(path) },
+    );
+  }
+}

@@ -1,0 +1,299 @@
+/**
+ * `fileaio/fs`: `node:fs` with callbacks, for libraries that take an `fs` option. Descriptors that are opened here have an engine; others, and all
+ * that is not about the data of files, are Node's.
+ */
+import * as node from 'node:fs';
+import { promisify } from 'node:util';
+import { EINVAL, nodeError } from './errors.ts';
+import { type OpenOptions, openFlags } from './file.ts';
+import {
+  checkViews,
+  encode,
+  isView,
+  laxPosition,
+  readArguments,
+  vectorOptions,
+  writeArguments,
+} from './file-arguments.ts';
+import { OpenFile } from './open-file.ts';
+import * as promises from './promises.ts';
+import { ReadStream, type ReadStreamOptions, WriteStream, type WriteStreamOptions } from './stream.ts';
+
+export * from 'node:fs';
+
+type Callback = (error: unknown, ...results: unknown[]) => void;
+
+/** A descriptor that was opened here. */
+interface Entry {
+  readonly file: OpenFile;
+  /** Calls under way: it is closed after these, so that none reaches a file that got the same number since. */
+  busy: number;
+  /** Waits for that. */
+  idle: (() => void) | undefined;
+}
+
+const entries = new Map<number, Entry>();
+
+/** Node's functions take their callback last, wherever that is. */
+function callbackOf(args: readonly unknown[]): Callback | undefined {
+  const last = args.at(-1);
+  return typeof last === 'function' ? (last as Callback) : undefined;
+}
+
+/** Out of the promise: what a callback throws is the program's uncaught exception. */
+function answer(callback: Callback, promise: Promise<readonly unknown[]>): void {
+  promise.then(
+    (results) => process.nextTick(callback, null, ...results),
+    (error) => process.nextTick(callback, error),
+  );
+}
+
+function run(entry: Entry, callback: Callback, step: (file: OpenFile) => Promise<readonly unknown[]>): void {
+  entry.busy++;
+  const promise = step(entry.file).finally(() => {
+    entry.busy--;
+    if (entry.busy === 0) entry.idle?.();
+  });
+  answer(callback, promise);
+}
+
+/** Descriptors of Node's, and mistakes in the arguments that it has words for, go to `original`. */
+function overridden(
+  original: (...args: never[]) => unknown,
+  step: (args: readonly unknown[]) => (file: OpenFile) => Promise<readonly unknown[]>,
+): (fd: number, ...args: unknown[]) => void {
+  return (fd, ...args) => {
+    const entry = entries.get(fd);
+    const callback = callbackOf(args);
+    if (entry === undefined || callback === undefined) {
+      (original as (...all: unknown[]) => void)(fd, ...args);
+      return;
+    }
+    run(entry, callback, step(args.slice(0, -1)));
+  };
+}
+
+/** As Node's functions are made: promisified, they give an object with these names. */
+function named<T>(call: (...args: never[]) => void, ...names: readonly string[]): T {
+  const promised = (...args: unknown[]): Promise<unknown> =>
+    new Promise((resolve, reject) => {
+      const callback: Callback = (error, ...results) => {
+        if (error) reject(error);
+        else resolve(Object.fromEntries(names.map((name, index) => [name, results[index]])));
+      };
+      (call as (...all: unknown[]) => void)(...args, callback);
+    });
+  return Object.assign(call, { [promisify.custom]: promised }) as unknown as T;
+}
+
+/**
+ * Opens a file as `fs.open` does. In place of flags it takes `{ flags, mode, direct, engine }`, as {@link promises.open} does.
+ */
+export const open = ((path: node.PathLike, ...args: unknown[]): void => {
+  const callback = callbackOf(args);
+  if (callback === undefined) {
+    (node.open as (...all: unknown[]) => void)(path, ...args);
+    return;
+  }
+  const [flags, mode] = args.slice(0, -1);
+  const { given, wanted, options } = openFlags(flags as node.OpenMode | OpenOptions, mode as node.Mode);
+  node.open(path, wanted, options.mode, (error, fd) => {
+    if (error !== null) {
+      callback(error);
+      return;
+    }
+    try {
+      register(fd, given, options);
+    } catch (refusal) {
+      node.close(fd, () => callback(refusal));
+      return;
+    }
+    callback(null, fd);
+  });
+}) as typeof node.open;
+
+/** Opens a file as `fs.openSync` does. */
+export function openSync(path: node.PathLike, flags?: node.OpenMode | OpenOptions, mode?: node.Mode | null): number {
+  const { given, wanted, options } = openFlags(flags, mode);
+  const fd = node.openSync(path, wanted, options.mode);
+  try {
+    register(fd, given, options);
+  } catch (error) {
+    node.closeSync(fd);
+    throw error;
+  }
+  return fd;
+}
+
+function register(fd: number, flags: number, { engine = 'auto' }: OpenOptions): void {
+  const has = (flag: number | undefined): boolean => flag !== undefined && (flags & flag) !== 0;
+  const { O_APPEND, O_DIRECT } = node.constants;
+  const file = new OpenFile(fd, { direct: has(O_DIRECT), append: has(O_APPEND), engine });
+  entries.set(fd, { file, busy: 0, idle: undefined });
+}
+
+/** Closes a descriptor when the calls that use it have ended. */
+export function close(fd: number, callback?: node.NoParamCallback): void {
+  const entry = entries.get(fd);
+  const closeNow = (): void => (callback === undefined ? node.close(fd) : node.close(fd, callback));
+  entries.delete(fd);
+  if (entry === undefined || entry.busy === 0) closeNow();
+  else entry.idle = closeNow;
+}
+
+/** Closes a descriptor. Throws `EBUSY` while calls use it: the number could mean another file before they get to the kernel. */
+export function closeSync(fd: number): void {
+  if ((entries.get(fd)?.busy ?? 0) > 0) throw nodeError(-16, 'close');
+  entries.delete(fd);
+  node.closeSync(fd);
+}
+
+export const read = named<typeof node.read>(
+  overridden(node.read, ([first, second, length, position, last]) => {
+    const {
+      buffer,
+      offset,
+      length: bytes,
+      position: at,
+      signal,
+    } = readArguments(first, second, length, position, last);
+    const view = new Uint8Array(buffer.buffer, buffer.byteOffset + offset, bytes);
+    return async (file) => [bytes === 0 ? 0 : await file.read(view, at, signal), buffer];
+  }),
+  'bytesRead',
+  'buffer',
+);
+
+export const write = named<typeof node.write>(
+  overridden(node.write, ([data, second, third, position, last]) => {
+    if (!isView(data)) {
+      const bytes = encode(data, third, 'buffer');
+      return async (file) => [await file.write(bytes, laxPosition(second)), data];
+    }
+    const { buffer, offset, length, position: at, signal } = writeArguments(data, second, third, position, last);
+    const view = new Uint8Array(buffer.buffer, buffer.byteOffset + offset, length);
+    return async (file) => [length === 0 ? 0 : await file.write(view, at, signal), data];
+  }),
+  'bytesWritten',
+  'buffer',
+);
+
+export const readv = named<typeof node.readv>(
+  overridden(node.readv, ([buffers, second, last]) => {
+    const views = checkViews(buffers);
+    const { position, signal } = vectorOptions(second, last);
+    return async (file) => {
+      if (views.length === 0) throw nodeError(-EINVAL, 'read');
+      return [await file.readv(views, position, signal), buffers];
+    };
+  }),
+  'bytesRead',
+  'buffers',
+);
+
+export const writev = named<typeof node.writev>(
+  overridden(node.writev, ([buffers, second, last]) => {
+    const views = checkViews(buffers);
+    const { position, signal } = vectorOptions(second, last);
+    return async (file) => [views.length === 0 ? 0 : await file.writev(views, position, signal), buffers];
+  }),
+  'bytesWritten',
+  'buffers',
+);
+
+function flusher(original: typeof node.fsync, dataOnly: boolean): typeof node.fsync {
+  return overridden(original, () => async (file) => {
+    await file.flush(dataOnly);
+    return [];
+  }) as typeof node.fsync;
+}
+
+export const fsync = flusher(node.fsync, false);
+export const fdatasync = flusher(node.fdatasync, true);
+
+/** As `fs.readFile`; a descriptor in place of a path is read by Node. */
+export const readFile = ((path: node.PathOrFileDescriptor, ...args: unknown[]): void => {
+  const callback = callbackOf(args);
+  if (callback === undefined || typeof path === 'number') {
+    (node.readFile as (...all: unknown[]) => void)(path, ...args);
+    return;
+  }
+  const [options] = args.slice(0, -1);
+  answer(
+    callback,
+    promises.readFile(path, options as BufferEncoding).then((data) => [data]),
+  );
+}) as typeof node.readFile;
+
+function writer(
+  original: (...args: never[]) => void,
+  instead: typeof promises.writeFile,
+): (path: node.PathOrFileDescriptor, data: unknown, ...args: unknown[]) => void {
+  return (path, data, ...args) => {
+    const callback = callbackOf(args);
+    if (callback === undefined || typeof path === 'number') {
+      (original as (...all: unknown[]) => void)(path, data, ...args);
+      return;
+    }
+    const [options] = args.slice(0, -1);
+    const writing = instead(path, data as promises.WriteFileData, options as BufferEncoding);
+    answer(
+      callback,
+      writing.then(() => []),
+    );
+  };
+}
+
+/** As `fs.writeFile`; a descriptor in place of a path is written by Node. */
+export const writeFile = writer(node.writeFile, promises.writeFile) as typeof node.writeFile;
+/** As `fs.appendFile`; a descriptor in place of a path is written by Node. */
+export const appendFile = writer(node.appendFile, promises.appendFile) as typeof node.appendFile;
+
+/** As `fs.copyFile`. */
+export const copyFile = ((src: node.PathLike, dest: node.PathLike, ...args: unknown[]): void => {
+  const callback = callbackOf(args);
+  if (callback === undefined) {
+    (node.copyFile as (...all: unknown[]) => void)(src, dest, ...args);
+    return;
+  }
+  const [mode] = args.slice(0, -1);
+  answer(
+    callback,
+    promises.copyFile(src, dest, mode as number | undefined).then(() => []),
+  );
+}) as typeof node.copyFile;
+
+/** A stream that reads ahead, several transfers deep. */
+export function createReadStream(path: node.PathLike, options?: ReadStreamOptions | BufferEncoding): ReadStream {
+  return new ReadStream(path, options);
+}
+
+/** A stream that writes behind, several transfers deep. */
+export function createWriteStream(path: node.PathLike, options?: WriteStreamOptions | BufferEncoding): WriteStream {
+  return new WriteStream(path, options);
+}
+
+export { promises, ReadStream, WriteStream };
+
+export default {
+  ...node,
+  open,
+  openSync,
+  close,
+  closeSync,
+  read,
+  write,
+  readv,
+  writev,
+  fsync,
+  fdatasync,
+  readFile,
+  writeFile,
+  appendFile,
+  copyFile,
+  createReadStream,
+  createWriteStream,
+  ReadStream,
+  WriteStream,
+  promises: promises.default,
+};

@@ -1,0 +1,28 @@
+/** `fileaio/promises`: `node:fs/promises`, with engines for what moves the data of files. */
+import * as fs from 'node:fs/promises';
+import { open } from './file.ts';
+import { appendFile, copyFile, readFile, writeFile } from './whole-file.ts';
+
+export * from 'node:fs/promises';
+export type { Alignment } from './alignment.ts';
+export {
+  type Abortable,
+  FileHandle,
+  type OpenOptions,
+  open,
+  type ReadResult,
+  type TransferOptions,
+  type WriteResult,
+} from './file.ts';
+export type { ReadStream, ReadStreamOptions, WriteStream, WriteStreamOptions } from './stream.ts';
+export {
+  appendFile,
+  copyFile,
+  type ReadFileOptions,
+  readFile,
+  type WriteFileData,
+  type WriteFileOptions,
+  writeFile,
+} from './whole-file.ts';
+
+export default { ...fs, open, readFile, writeFile, appendFile, copyFile };

@@ -1,0 +1,216 @@
+/** A file read from its front to its back, several transfers deep: what comes out is in order, and only as far as it was read. */
+import type { Stats } from 'node:fs';
+import type { OpenFile } from './open-file.ts';
+import { statOf } from './stream-file.ts';
+
+export interface ReadAheadOptions {
+  /** Bytes of each transfer; more for a direct file whose blocks are larger. */
+  readonly chunk: number;
+  /** Transfers at once, at most. */
+  readonly depth: number;
+  /** Of the first byte; `undefined` is the current position. */
+  readonly start: number | undefined;
+  /** Bytes in all. */
+  readonly length: number;
+  /** Whether nobody else moves the file's current position, or asks for it. */
+  readonly own: boolean;
+}
+
+/** One read, under way or done. */
+interface Part {
+  readonly memory: Buffer;
+  /** Bytes at its front that lie before what is wanted: a direct file is read in whole blocks. */
+  readonly skip: number;
+  readonly wanted: number;
+  /** How many of the wanted bytes there were; `undefined` while it is under way. */
+  bytes: number | undefined;
+  error: unknown;
+}
+
+export class ReadAhead {
+  readonly #file: OpenFile;
+  readonly #notify: () => void;
+  readonly #chunk: number;
+  readonly #depth: number;
+  /** Of the byte behind the last that is wanted. */
+  #end: number;
+  /** Reads without positions, of what has none: a pipe, a terminal, a device of characters. */
+  #here: boolean;
+  /** The file's current position is to be behind what was taken. */
+  #follow: boolean;
+  /** What the file was known to have. Behind it at most one read is under way, to see whether it ends there. */
+  #size: number;
+  /** Position of the next byte to be taken, and of the next to be asked for. */
+  #at: number;
+  #next: number;
+  /** In order. Grows with what is taken, so that little of a small file is read in vain. */
+  #parts: Part[] = [];
+  #window = 1;
+  /** Transfers under way, those too whose bytes nobody wants any more. */
+  #flying = 0;
+  #abort = new AbortController();
+  #spare: Buffer | undefined;
+  #wanted = false;
+  #ended = false;
+  #landed: () => void = () => {};
+  #stopped: Promise<void> | undefined;
+
+  /** @param notify - called when {@link take} may have something after it had nothing. */
+  constructor(file: OpenFile, options: ReadAheadOptions, notify: () => void) {
+    this.#file = file;
+    this.#notify = notify;
+    const { chunk, depth, start, length, own } = options;
+    const stat = statOf(file.fd);
+    const blocks = file.seekable && (stat === undefined || stat.isFile() || stat.isBlockDevice());
+    const here = start ?? (own && blocks ? 0 : blocks ? file.tell() : undefined);
+    this.#here = here === undefined;
+    this.#follow = start === undefined && !own && !this.#here;
+    this.#at = this.#next = here ?? 0;
+    this.#end = this.#at + length;
+    this.#size = this.#here ? 0 : sizeOf(stat);
+    this.#chunk = roundUp(chunk, file.alignment.offset);
+    this.#depth = blocks ? depth : 1;
+  }
+
+  /**
+   * The next bytes; `undefined` while they are being read, `null` at the end.
+   *
+   * @throws what went wrong in reading them. Nothing comes after that.
+   */
+  take(): Buffer | undefined | null {
+    if (this.#ended) return null;
+    this.#keepUp();
+    this.#fill();
+    const [part] = this.#parts;
+    if (part === undefined) return this.#finish();
+    this.#wanted = part.bytes === undefined;
+    if (part.bytes === undefined) return undefined;
+    this.#parts.shift();
+    if (part.error !== undefined) {
+      this.#finish();
+      throw part.error;
+    }
+    if (part.bytes === 0) return this.#finish();
+    this.#advance(part.bytes, part.wanted);
+    return this.#cut(part, part.bytes);
+  }
+
+  /** Takes back what is under way. Resolves when no memory is in use any more, and nothing needs the descriptor. */
+  stop(): Promise<void> {
+    this.#finish();
+    this.#stopped ??= new Promise((resolve) => {
+      if (this.#flying === 0) resolve();
+      else this.#landed = resolve;
+    });
+    return this.#stopped;
+  }
+
+  #finish(): null {
+    this.#ended = true;
+    this.#drop();
+    return null;
+  }
+
+  /** What was read ahead is not what comes next. */
+  #drop(): void {
+    if (this.#parts.some((part) => part.bytes === undefined)) {
+      this.#abort.abort();
+      this.#abort = new AbortController();
+    }
+    this.#parts = [];
+    this.#next = this.#at;
+    this.#window = 1;
+  }
+
+  /** Somebody else moved the current position: reading goes on from there, as it would without reading ahead. */
+  #keepUp(): void {
+    if (!this.#follow) return;
+    const position = this.#file.tell();
+    if (position === undefined || position === this.#at) return;
+    this.#end += position - this.#at;
+    this.#at = position;
+    this.#drop();
+  }
+
+  #advance(bytes: number, wanted: number): void {
+    this.#at += bytes;
+    if (this.#follow) this.#file.seek(this.#at);
+    if (this.#here) {
+      this.#next = this.#at;
+      return;
+    }
+    if (bytes < wanted) {
+      // The end, or a file that gives less than it is asked for, such as those in /proc. Only another read can tell.
+      this.#drop();
+    } else {
+      this.#window = Math.min(this.#depth, this.#window * 2);
+      // It may have grown.
+      if (this.#at >= this.#size) this.#size = sizeOf(statOf(this.#file.fd));
+    }
+    this.#fill();
+  }
+
+  #fill(): void {
+    while (this.#next < this.#end && !this.#ended) {
+      const { length } = this.#parts;
+      if (length > 0) {
+        if (this.#here || this.#flying >= this.#depth || length >= this.#window) return;
+        if (this.#next > this.#size) return;
+      }
+      this.#read();
+    }
+  }
+
+  #read(): void {
+    const position = this.#next;
+    const block = this.#file.alignment.offset;
+    const skip = this.#here ? 0 : position % block;
+    let wanted = Math.min(this.#chunk - skip, this.#end - position);
+    if (position < this.#size) wanted = Math.min(wanted, this.#size - position);
+    const bytes = roundUp(skip + wanted, block);
+    const memory = this.#take(bytes);
+    const part: Part = { memory, skip, wanted, bytes: undefined, error: undefined };
+    this.#parts.push(part);
+    this.#next += wanted;
+    this.#flying++;
+    this.#file.readPrivate(memory, this.#here ? null : position - skip, this.#abort.signal).then(
+      (moved) => this.#land(part, Math.min(Math.max(moved - skip, 0), wanted)),
+      (error) => {
+        part.error = error;
+        this.#land(part, 0);
+      },
+    );
+  }
+
+  #land(part: Part, bytes: number): void {
+    part.bytes = bytes;
+    if (--this.#flying === 0) this.#landed();
+    // Not from within the promise: what a listener throws is an uncaught exception, not a rejection.
+    if (this.#wanted && part === this.#parts[0]) process.nextTick(this.#notify);
+  }
+
+  #take(bytes: number): Buffer {
+    const spare = this.#spare;
+    this.#spare = undefined;
+    return spare?.length === bytes ? spare : this.#file.allocate(bytes);
+  }
+
+  /** Little of much memory is copied, so that whoever keeps it does not keep all of it. */
+  #cut({ memory, skip }: Part, bytes: number): Buffer {
+    if (bytes * 2 >= memory.length) return bytes === memory.length ? memory : memory.subarray(skip, skip + bytes);
+    const copy = Buffer.allocUnsafeSlow(bytes);
+    memory.copy(copy, 0, skip, skip + bytes);
+    this.#spare = memory;
+    return copy;
+  }
+}
+
+function roundUp(bytes: number, block: number): number {
+  return Math.ceil(bytes / block) * block;
+}
+
+/** Of a block device, nobody says it. */
+function sizeOf(stat: Stats | undefined): number {
+  if (stat === undefined || stat.isBlockDevice()) return Number.POSITIVE_INFINITY;
+  return stat.isFile() ? stat.size : 0;
+}

@@ -1,0 +1,285 @@
+/** What both kinds of file streams share: their options, and the file under them from its opening to its closing. */
+import { close, constants, fstatSync, type OpenMode, type PathLike, readFileSync, type Stats } from 'node:fs';
+import type { Readable, Writable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import type { EngineName } from './engine.ts';
+import { checkInteger, invalidArgType, invalidArgValue, outOfRange } from './errors.ts';
+import { FileHandle, hold, open, openFileOf, release } from './file.ts';
+import { checkSignal } from './file-arguments.ts';
+import { loadNative } from './native.ts';
+import { OpenFile } from './open-file.ts';
+
+/** What {@link ReadStream} and {@link WriteStream} can be told: what Node's can, and how to get at the file. */
+export interface StreamOptions {
+  /** How to open the path; default `'r'` to read, `'w'` to write. */
+  readonly flags?: OpenMode | undefined;
+  readonly encoding?: BufferEncoding | null | undefined;
+  /** A file that is open already. The path is ignored then, and there is no `'open'` event. */
+  readonly fd?: number | FileHandle | null | undefined;
+  /** Of a file that is made; default 0o666. */
+  readonly mode?: number | string | undefined;
+  /** Close the file at the end, and after an error; default `true`. */
+  readonly autoClose?: boolean | undefined;
+  /** Emit `'close'` when it is destroyed; default `true`. */
+  readonly emitClose?: boolean | undefined;
+  /** Of the first byte in the file; default: the current position. */
+  readonly start?: number | undefined;
+  /** In bytes. */
+  readonly highWaterMark?: number | undefined;
+  /** Destroys the stream when it aborts. */
+  readonly signal?: AbortSignal | null | undefined;
+  /** Transfers in flight at once, 1 … 1024; default 8. Memory grows with it. 1 is how Node's own streams work. */
+  readonly iodepth?: number | undefined;
+  /** Open the path for direct I/O. */
+  readonly direct?: boolean | undefined;
+  /** For a path or a descriptor; a handle has one already. */
+  readonly engine?: EngineName | 'auto' | undefined;
+  /** As Node's; not taken here. */
+  readonly fs?: unknown;
+}
+
+/** Chosen by measuring: two hide a round trip, eight keep a device busy, more bring nothing. */
+const IODEPTH = 8;
+const MOST_IODEPTH = 1024;
+
+/** The options as an object of their own, with Node's checks. */
+export function optionsOf<T extends StreamOptions>(options: unknown): T {
+  if (options === undefined || options === null || typeof options === 'function') return {} as T;
+  if (typeof options !== 'object' && typeof options !== 'string') {
+    throw invalidArgType('options', 'one of type string or object', options);
+  }
+  const given: StreamOptions = typeof options === 'string' ? { encoding: options as BufferEncoding } : { ...options };
+  const { encoding, signal } = given;
+  if (encoding && (encoding as string) !== 'buffer' && !Buffer.isEncoding(encoding)) {
+    throw invalidArgValue('encoding', 'is invalid encoding', encoding);
+  }
+  checkSignal(signal);
+  return given as T;
+}
+
+/** A place in a file: Node's check of it. */
+export function checkPlace(name: string, value: number): void {
+  if (typeof value !== 'number') throw invalidArgType(name, 'of type number', value);
+  if (!Number.isInteger(value)) throw outOfRange(name, 'an integer', value);
+  if (value < 0 || value > Number.MAX_SAFE_INTEGER) {
+    throw outOfRange(name, `>= 0 && <= ${Number.MAX_SAFE_INTEGER}`, value);
+  }
+}
+
+export function iodepthOf({ iodepth }: StreamOptions): number {
+  return iodepth === undefined ? IODEPTH : checkInteger('options.iodepth', iodepth, 1, MOST_IODEPTH);
+}
+
+function pathOf(path: unknown): string | Buffer {
+  const plain = path instanceof URL ? fileURLToPath(path) : path;
+  if (typeof plain !== 'string' && !(plain instanceof Uint8Array)) {
+    throw invalidArgType('path', 'of type string or an instance of Buffer or URL', path);
+  }
+  if (typeof plain === 'string' ? plain.includes('\0') : plain.includes(0)) {
+    throw invalidArgValue('path', 'must be a string, Uint8Array, or URL without null bytes', plain);
+  }
+  return plain as string | Buffer;
+}
+
+/** Functions of somebody else's cannot carry transfers through an engine: Node's own streams take them. */
+function checkFs({ fd, fs }: StreamOptions): void {
+  if (fs === undefined || fs === null) return;
+  const what =
+    fd instanceof FileHandle
+      ? 'The FileHandle with fs method is not implemented'
+      : 'The fs option is not implemented: createReadStream and createWriteStream of node:fs take it';
+  throw Object.assign(new Error(what), { code: 'ERR_METHOD_NOT_IMPLEMENTED' });
+}
+
+function descriptorOf(fd: number): number {
+  if (!Number.isInteger(fd)) throw outOfRange('fd', 'an integer', fd);
+  if (fd < 0 || fd > 0x7fffffff) throw outOfRange('fd', '>= 0 && <= 2147483647', fd);
+  return Object.is(fd, -0) ? 0 : fd;
+}
+
+/** How a descriptor of unknown origin was opened; `undefined` where nobody can be asked. */
+function flagsOf(fd: number): number | undefined {
+  const flags = loadNative().native?.statusFlags(fd);
+  if (flags !== undefined) return Math.max(flags, 0);
+  try {
+    const shown = /^flags:\s+([0-7]+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
+    return shown === undefined ? undefined : Number.parseInt(shown, 8);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Not every platform has every flag. */
+function has(flags: number | undefined, flag: number | undefined): boolean {
+  return flags !== undefined && flag !== undefined && (flags & flag) !== 0;
+}
+
+/** What is known of a file that is open; `undefined` where it cannot be looked at. */
+export function statOf(fd: number): Stats | undefined {
+  try {
+    return fstatSync(fd);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Closes descriptors that were given as numbers. */
+let closeDescriptor: (fd: number, callback: (error?: Error | null) => void) => void = close;
+
+/** For whoever else keeps books of descriptors: from here on, streams close theirs with `using`. */
+export function closeDescriptorsWith(using: typeof closeDescriptor): void {
+  closeDescriptor = using;
+}
+
+/**
+ * Handles of streams that do not close their file. The program may know the descriptor's number and close it by itself; a handle that was
+ * collected after that would close what has the number by then.
+ */
+const left = new Set<FileHandle>();
+
+/** The file under a stream. */
+export class StreamFile {
+  readonly path: string | Buffer | undefined;
+  readonly flags: OpenMode;
+  readonly mode: number | string;
+  readonly #options: StreamOptions;
+  #handle: FileHandle | undefined;
+  #held = false;
+  #fd: number | undefined;
+  #file: OpenFile | undefined;
+  #onClose: (() => void) | undefined;
+  /** Whether it is known how the file was opened. */
+  certain = true;
+
+  /** @param flags - unless the options have some. */
+  constructor(path: PathLike | FileHandle | null | undefined, options: StreamOptions, flags: string) {
+    checkFs(options);
+    this.#options = options;
+    this.flags = options.flags === undefined ? flags : options.flags;
+    this.mode = options.mode === undefined ? 0o666 : options.mode;
+    const fd = path instanceof FileHandle ? path : (options.fd ?? undefined);
+    if (fd === undefined) {
+      this.path = pathOf(path);
+    } else if (typeof fd === 'number') {
+      this.#fd = descriptorOf(fd);
+    } else if (fd instanceof FileHandle) {
+      descriptorOf(fd.fd);
+      this.#handle = fd;
+    } else {
+      throw invalidArgType('options.fd', 'of type number or an instance of FileHandle', fd);
+    }
+  }
+
+  /** Of a file that is open, and not closed by the stream. */
+  get fd(): number | null {
+    return this.#handle?.fd ?? this.#fd ?? null;
+  }
+
+  /** Nobody else knows the file, so that nobody else moves its current position. */
+  get own(): boolean {
+    return this.path !== undefined;
+  }
+
+  /** Once it is open. */
+  get file(): OpenFile {
+    if (this.#file === undefined) throw new TypeError('The file of this stream is not open');
+    return this.#file;
+  }
+
+  /** Keeps a handle open for the stream, which in turn ends when the handle is closed. */
+  attach(stream: Readable | Writable, close: () => void): void {
+    const handle = this.#handle;
+    if (handle === undefined) return;
+    hold(handle);
+    this.#held = true;
+    this.#onClose = () => close.call(stream);
+    handle.on('close', this.#onClose);
+  }
+
+  /** Opens what is not open yet. `opened` is called on the event loop, or at once where there is nothing to wait for. */
+  open(opened: (error: Error | null) => void): void {
+    const { path } = this;
+    try {
+      if (this.#handle !== undefined) this.#file = openFileOf(this.#handle);
+      else if (this.#fd !== undefined) this.#file = this.#adopt(this.#fd);
+    } catch (error) {
+      opened(error as Error);
+      return;
+    }
+    if (path === undefined) {
+      opened(null);
+      return;
+    }
+    const { direct, engine } = this.#options;
+    const how = {
+      flags: this.flags,
+      mode: this.mode,
+      ...(direct === undefined ? {} : { direct }),
+      ...(engine === undefined ? {} : { engine }),
+    };
+    // Not from within the promise: what a listener throws is an uncaught exception, not a rejection.
+    open(path, how).then(
+      (handle) => {
+        this.#handle = handle;
+        this.#file = openFileOf(handle);
+        if (this.#options.autoClose === false) left.add(handle);
+        process.nextTick(opened, null);
+      },
+      (error) => process.nextTick(opened, error),
+    );
+  }
+
+  #adopt(fd: number): OpenFile {
+    const { engine } = this.#options;
+    const flags = flagsOf(fd);
+    this.certain = flags !== undefined;
+    return new OpenFile(fd, {
+      direct: has(flags, constants.O_DIRECT),
+      append: has(flags, constants.O_APPEND),
+      ...(engine === undefined ? {} : { engine }),
+    });
+  }
+
+  /** Lets go of a handle that stays open: nothing more will be transferred. */
+  rest(): void {
+    const handle = this.#handle;
+    if (handle === undefined) return;
+    if (this.#onClose !== undefined) handle.off('close', this.#onClose);
+    this.#onClose = undefined;
+    if (this.#held) release(handle);
+    this.#held = false;
+  }
+
+  /** Nothing may be in flight. */
+  async close(): Promise<void> {
+    const handle = this.#handle;
+    const fd = this.#fd;
+    this.rest();
+    this.#handle = undefined;
+    this.#fd = undefined;
+    if (handle !== undefined) {
+      left.delete(handle);
+      await handle.close();
+    } else if (fd !== undefined) {
+      await new Promise<void>((resolve, reject) => {
+        closeDescriptor(fd, (error) => (error ? reject(error) : resolve()));
+      });
+    }
+  }
+}
+
+/** The part of Node's stream states that has no public name: whether the stream destroys itself, and what went wrong. */
+export interface StreamState {
+  autoDestroy: boolean;
+  errored: Error | null;
+}
+
+/** A stream fails: it destroys itself, or, where it is not to close its file, tells of the error and does no more. */
+export function fail(stream: Readable | Writable, state: StreamState, error: Error): void {
+  if (state.autoDestroy) {
+    stream.destroy(error);
+  } else if (state.errored === null) {
+    state.errored = error;
+    process.nextTick(() => stream.emit('error', error));
+  }
+}
