@@ -1,0 +1,216 @@
+/** `fileaio/fs`: the callback shape, under what takes an `fs` option. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import * as node from 'node:fs';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import fc from 'fast-check';
+import fileaio, * as named from '../src/fs.ts';
+import { allocBuffer, type EngineName, engines } from '../src/index.ts';
+import { runTypeScript } from './runtime.ts';
+import { type Cleanup, child, coded, scratch } from './support.ts';
+
+const available = engines().flatMap(({ name, available: works }) => (works ? [name] : []));
+
+const open = promisify(fileaio.open) as (path: string, flags: unknown, mode?: number) => Promise<number>;
+const close = promisify(fileaio.close);
+const read = promisify(fileaio.read) as (
+  fd: number,
+  ...rest: unknown[]
+) => Promise<{ bytesRead: number; buffer: Buffer }>;
+const write = promisify(fileaio.write);
+
+async function opened(t: Cleanup, path: string, flags: string, engine: EngineName, direct = false): Promise<number> {
+  const fd = await open(path, { flags, engine, direct });
+  t.after(() => close(fd));
+  return fd;
+}
+
+function file(t: Cleanup, size: number): { path: string; data: Buffer } {
+  const path = join(scratch(t), 'file');
+  const data = randomBytes(size);
+  node.writeFileSync(path, data);
+  return { path, data };
+}
+
+describe('fileaio/fs', () => {
+  test('has every member of node:fs, by name and in its default export', () => {
+    for (const name of Object.keys(node)) {
+      assert.ok(name in named, `named ${name}`);
+      if (name !== 'default') assert.ok(name in fileaio, `default ${name}`);
+    }
+    assert.equal(fileaio.statSync, node.statSync);
+    assert.notEqual(fileaio.read, node.read);
+  });
+
+  for (const engine of available) {
+    describe(`over ${engine}`, () => {
+      test('reads and writes in all its overloads, as node:fs does', async (t) => {
+        const { path, data } = file(t, 10_000);
+        const fd = await opened(t, path, 'r+', engine);
+        const buffer = Buffer.alloc(100);
+        assert.deepEqual({ ...(await read(fd, buffer, 10, 50, 77)) }, { bytesRead: 50, buffer });
+        assert.deepEqual(buffer.subarray(10, 60), data.subarray(77, 127));
+        assert.equal((await read(fd, { position: 9_990 })).bytesRead, 10);
+        assert.equal((await read(fd, buffer, { length: 7, position: null })).bytesRead, 7);
+        assert.equal((await read(fd, buffer)).bytesRead, 100);
+        assert.deepEqual(buffer, data.subarray(7, 107));
+        assert.equal((await write(fd, 'häkchen', 20, 'utf8')).bytesWritten, 8);
+        assert.equal((await write(fd, buffer, 0, 10, 500)).bytesWritten, 10);
+        const after = node.readFileSync(path);
+        assert.equal(after.toString('utf8', 20, 28), 'häkchen');
+        assert.deepEqual(after.subarray(500, 510), buffer.subarray(0, 10));
+        await new Promise<void>((resolve, reject) => {
+          fileaio.writev(fd, [Buffer.from('ab'), Buffer.from('cd')], 0, (error, bytes, buffers) => {
+            if (error) return reject(error);
+            assert.equal(bytes, 4);
+            assert.equal(buffers.length, 2);
+            const into = [Buffer.alloc(1), Buffer.alloc(3)];
+            fileaio.readv(fd, into, 0, (failed, count) => {
+              if (failed) return reject(failed);
+              assert.equal(count, 4);
+              assert.equal(Buffer.concat(into).toString(), 'abcd');
+              resolve();
+            });
+          });
+        });
+        await promisify(fileaio.fsync)(fd);
+        await promisify(fileaio.fdatasync)(fd);
+        await promisify(fileaio.ftruncate)(fd, 5);
+        assert.equal((await promisify(fileaio.fstat)(fd)).size, 5);
+      });
+
+      test('fails as node:fs does: mistakes at once, the kernel through the callback', async (t) => {
+        const { path } = file(t, 10);
+        const fd = await opened(t, path, 'r', engine);
+        const wrong = 'text' as unknown as Buffer;
+        assert.throws(() => fileaio.read(fd, wrong, 0, 1, 0, () => {}), coded('ERR_INVALID_ARG_TYPE'));
+        assert.throws(() => fileaio.read(fd, Buffer.alloc(1), 0, 2, 0, () => {}), coded('ERR_OUT_OF_RANGE'));
+        assert.throws(() => (fileaio.read as unknown as (fd: number) => void)(fd), coded('ERR_INVALID_ARG_TYPE'));
+        await assert.rejects(write(fd, Buffer.alloc(1), 0, 1, 0), { code: 'EBADF', syscall: 'write', errno: -9 });
+        await assert.rejects(open(join(path, 'not'), 'r'), { code: 'ENOTDIR', syscall: 'open' });
+      });
+
+      test("carries node's own streams", async (t) => {
+        const { path, data } = file(t, 300_000);
+        const copy = `${path}.copy`;
+        const options = { fs: fileaio, highWaterMark: 4096 } as object;
+        await pipeline(node.createReadStream(path, options), node.createWriteStream(copy, options));
+        assert.deepEqual(node.readFileSync(copy), data);
+        // Through descriptors that have this very engine.
+        const source = await open(path, { engine });
+        const target = await open(copy, { flags: 'w', engine });
+        await pipeline(
+          node.createReadStream('', { fd: source, fs: fileaio, start: 5, end: 299_000 } as object),
+          node.createWriteStream('', { fd: target, fs: fileaio } as object),
+        );
+        assert.deepEqual(node.readFileSync(copy), data.subarray(5, 299_001));
+      });
+
+      test('serves a store that reads and writes at random, closed while calls are under way', async (t) => {
+        const { path, data } = file(t, 65_536);
+        await fc.assert(
+          fc.asyncProperty(
+            fc.array(
+              fc.record({ at: fc.nat(60_000), length: fc.integer({ min: 1, max: 5_000 }), writes: fc.boolean() }),
+              { maxLength: 40 },
+            ),
+            async (steps) => {
+              const fd = await open(path, { flags: 'r+', engine });
+              const bytes = node.readFileSync(path);
+              // What overlaps is in the order of the file, not of the calls: one after the other where it does.
+              const pending: Promise<void>[] = [];
+              const ranges: [number, number][] = [];
+              for (const { at, length, writes } of steps) {
+                const end = Math.min(at + length, bytes.length);
+                if (ranges.some(([from, to]) => at < to && from < end)) continue;
+                ranges.push([at, end]);
+                if (writes) {
+                  const part = randomBytes(end - at);
+                  bytes.set(part, at);
+                  pending.push(
+                    write(fd, part, 0, part.length, at).then((r) => assert.equal(r.bytesWritten, part.length)),
+                  );
+                } else {
+                  const into = Buffer.alloc(end - at);
+                  const wanted = Buffer.from(bytes.subarray(at, end));
+                  pending.push(read(fd, into, 0, into.length, at).then(() => assert.deepEqual(into, wanted)));
+                }
+              }
+              const closed = close(fd);
+              await Promise.all(pending);
+              await closed;
+              assert.deepEqual(node.readFileSync(path), bytes);
+            },
+          ),
+          { numRuns: 30 },
+        );
+        assert.equal(node.statSync(path).size, data.length);
+      });
+
+      test('reads direct files of any shape', async (t) => {
+        const { path, data } = file(t, 20_000);
+        const fd = await opened(t, path, 'r', engine, true);
+        const odd = Buffer.alloc(9_001);
+        assert.equal((await read(fd, odd, 1, 9_000, 4_093)).bytesRead, 9_000);
+        assert.deepEqual(odd.subarray(1), data.subarray(4_093, 13_093));
+        assert.equal((await read(fd, allocBuffer(4096), 0, 4096, 16_384)).bytesRead, 20_000 - 16_384);
+      });
+    });
+  }
+
+  test('leaves descriptors that were opened elsewhere to node:fs', async (t) => {
+    const { path, data } = file(t, 100);
+    const fd = node.openSync(path, 'r');
+    t.after(() => node.closeSync(fd));
+    assert.deepEqual((await read(fd, Buffer.alloc(100), 0, 100, 0)).buffer, data);
+  });
+
+  test('a descriptor that was closed is nobody, also when its number comes back', async (t) => {
+    const { path, data } = file(t, 100);
+    const fd = fileaio.openSync(path, 'r');
+    await close(fd);
+    const again = node.openSync(path, 'r');
+    t.after(() => node.closeSync(again));
+    assert.equal(again, fd);
+    assert.deepEqual((await read(again, Buffer.alloc(100), 0, 100, 0)).buffer, data);
+  });
+
+  test('closeSync refuses while calls are under way', async (t) => {
+    const { path } = file(t, 100);
+    const fd = fileaio.openSync(path, 'r');
+    const reading = read(fd, Buffer.alloc(10), 0, 10, 0);
+    assert.throws(() => fileaio.closeSync(fd), coded('EBUSY'));
+    await reading;
+    fileaio.closeSync(fd);
+    assert.throws(() => node.fstatSync(fd), coded('EBADF'));
+  });
+
+  test('whole files with callbacks', async (t) => {
+    const path = join(scratch(t), 'file');
+    await promisify(fileaio.writeFile)(path, 'one');
+    await promisify(fileaio.appendFile)(path, ' two');
+    assert.equal(await promisify(fileaio.readFile)(path, 'utf8'), 'one two');
+    await promisify(fileaio.copyFile)(path, `${path}.copy`);
+    assert.equal(node.readFileSync(`${path}.copy`, 'utf8'), 'one two');
+    await assert.rejects(promisify(fileaio.readFile)(`${path}.not`), { code: 'ENOENT', syscall: 'open' });
+    const fd = node.openSync(path, 'r');
+    t.after(() => node.closeSync(fd));
+    assert.equal(await promisify(fileaio.readFile)(fd, 'utf8'), 'one two');
+  });
+
+  test('what a callback throws is an uncaught exception, not a rejection', async () => {
+    const { code, stdout } = await child(process.execPath, [
+      ...runTypeScript,
+      '--input-type=module',
+      '-e',
+      `import fs from './src/fs.ts';
+       process.on('uncaughtException', (error, origin) => console.log(origin, error.message));
+       fs.read(fs.openSync('package.json'), Buffer.alloc(1), 0, 1, 0, () => { throw new Error('boom'); });`,
+    ]);
+    assert.equal(stdout, 'uncaughtException boom\n');
+    assert.equal(code, 0);
+  });
+});
