@@ -34,6 +34,9 @@ const WAKE_DATA = 0xffffffff | 0;
 const UNARMED_SUBMITS = 64;
 const IMMEDIATE_LOOKS = 100;
 
+/** Signals in a row that a look which does not block may meet, before something is wrong. */
+const MAX_INTERRUPTIONS = 1000;
+
 /** A blocked thread looks up this often, so that worker.terminate() can end it. */
 const BLOCK_SLICE_MS = 100;
 /** And this often where the kernel had no room for the poll that wakes it. */
@@ -245,7 +248,15 @@ class KernelAio implements Engine {
   }
 
   reap(): void {
-    while (this.#getEvents(0, 0) === this.#eventCapacity);
+    let interruptions = 0;
+    for (;;) {
+      const count = this.#getEvents(0, 0);
+      if (count >= 0 && count < this.#eventCapacity) return;
+      // Nobody looks again for what has signalled already: a look that was cut short does not count.
+      if (count < 0 && ++interruptions > MAX_INTERRUPTIONS) {
+        throw systemError(count, 'io_getevents', 'fetching completions', 'The requests stay pending: wait again');
+      }
+    }
   }
 
   block(timeoutMs: number): void {
@@ -253,11 +264,11 @@ class KernelAio implements Engine {
     this.#getEvents(1, Math.ceil(Math.min(timeoutMs, slice) * 1000));
   }
 
-  /** One io_getevents call; returns how many events it gave. */
+  /** One io_getevents call; returns how many events it gave, or -EINTR. */
   #getEvents(min: number, timeoutUs: number): number {
     const count = this.#native.ioGetevents(this.#context, min, this.#eventCapacity, this.#eventsAddress, timeoutUs);
     if (count < 0) {
-      if (count === -EINTR) return 0;
+      if (count === -EINTR) return count;
       throw systemError(count, 'io_getevents', 'fetching completions', 'The requests stay pending: wait again');
     }
     const events = this.#events;
