@@ -50,6 +50,8 @@ export class Memory {
   readonly address: number;
   /** The kernel may write here directly: JavaScript cannot take these bytes away while it does. */
   readonly inPlace: boolean;
+  /** The bytes may come and go under the kernel: it must not have them. */
+  readonly resizable: boolean;
   readonly #size: number;
   /** A view whose length falls to 0 when the memory is taken away: faster to ask than the ArrayBuffer itself. */
   readonly #probe: Uint8Array;
@@ -60,6 +62,7 @@ export class Memory {
   constructor(store: ArrayBufferLike, pins?: ArrayBuffer, unseen = false) {
     this.store = store;
     const shared = types.isSharedArrayBuffer(store);
+    this.resizable = !shared && unsharedResizable(store as ArrayBuffer);
     this.#size = shared ? sharedSize(store) : unsharedSize(store);
     this.address = this.#size === 0 ? 0 : (loadNative().native?.address(new Uint8Array(store, 0, 1)) ?? 0);
     this.inPlace = unseen || shared || pins !== undefined || this.#size === 0;
@@ -110,10 +113,11 @@ export const located: { memory: Memory; offset: number; length: number } = {
 /**
  * Fills {@link located} for an argument called `name`.
  *
+ * @param resizable - whether memory that can be resized will do.
  * @throws `ERR_INVALID_ARG_TYPE` for anything but a view, `ERR_INVALID_ARG_VALUE` for a view of a resizable ArrayBuffer,
  * `ERR_AIO_BUFFER_DETACHED` for a view of one that was transferred away.
  */
-export function locate(name: string, view: ArrayBufferView): void {
+export function locate(name: string, view: ArrayBufferView, resizable = false): void {
   if (!ArrayBuffer.isView(view)) throw invalidArgType(name, 'a Buffer, TypedArray or DataView', view);
   if (tagOf(view) !== undefined) {
     located.offset = arrayOffset(view);
@@ -131,14 +135,14 @@ export function locate(name: string, view: ArrayBufferView): void {
     }
     located.memory = memoryOf(store);
   }
-  const { store } = located.memory;
-  if (!types.isSharedArrayBuffer(store) && unsharedResizable(store)) {
+  const { memory } = located;
+  if (memory.resizable && !resizable) {
     throw invalidArgValue(
       name,
       'is a view of a resizable ArrayBuffer: the memory could shrink under the kernel. Use a fixed-length one, or allocBuffer()',
     );
   }
-  if (located.length === 0 && isDetached(store)) {
+  if (located.length === 0 && isDetached(memory.store)) {
     throw new AioError(
       'ERR_AIO_BUFFER_DETACHED',
       `The "${name}" argument is a view of an ArrayBuffer that was transferred away: it has no memory. Use the buffer that the transfer returned`,

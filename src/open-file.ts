@@ -112,9 +112,9 @@ export class OpenFile {
     length: number,
     position: number,
   ): Call | undefined {
-    if (isResizable(view) || !this.seekable) return undefined;
-    locate('buffer', view);
+    locate('buffer', view, true);
     const { memory } = located;
+    if (memory.resizable || !this.seekable) return undefined;
     const start = located.offset + offset;
     const inPlace = memory.inPlace || operation !== READ;
     if (offset + length > located.length) return undefined;
