@@ -9,8 +9,7 @@ import { promisify } from 'node:util';
 import fc from 'fast-check';
 import fileaio, * as named from '../src/fs.ts';
 import { allocBuffer, type EngineName, engines } from '../src/index.ts';
-import { runTypeScript } from './runtime.ts';
-import { type Cleanup, child, coded, scratch } from './support.ts';
+import { type Cleanup, child, coded, scratch, script } from './support.ts';
 
 const available = engines().flatMap(({ name, available: works }) => (works ? [name] : []));
 
@@ -201,16 +200,12 @@ describe('fileaio/fs', () => {
     assert.equal(await promisify(fileaio.readFile)(fd, 'utf8'), 'one two');
   });
 
-  test('what a callback throws is an uncaught exception, not a rejection', async () => {
-    const { code, stdout } = await child(process.execPath, [
-      ...runTypeScript,
-      '--input-type=module',
-      '-e',
-      `import fs from './src/fs.ts';
-       process.on('uncaughtException', (error, origin) => console.log(origin, error.message));
-       fs.read(fs.openSync('package.json'), Buffer.alloc(1), 0, 1, 0, () => { throw new Error('boom'); });`,
-    ]);
-    assert.equal(stdout, 'uncaughtException boom\n');
+  test('what a callback throws is an uncaught exception, not a rejection', async (t) => {
+    const text = `import fs from './src/fs.ts';
+      process.on('uncaughtException', (error, origin) => console.log(origin, error.message));
+      fs.read(fs.openSync('/etc/passwd'), Buffer.alloc(1), 0, 1, 0, () => { throw new Error('boom'); });`;
+    const { code, stdout, stderr } = await child(process.execPath, script(t, text));
+    assert.equal(stdout, 'uncaughtException boom\n', stderr);
     assert.equal(code, 0);
   });
 });

@@ -7,20 +7,18 @@ import { describe, type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { allocBuffer, engines } from '../src/index.ts';
 import { open } from '../src/promises.ts';
-import { runTypeScript } from './runtime.ts';
-import { child, scratch, scratchFile } from './support.ts';
+import { child, scratch, scratchFile, script } from './support.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const available = engines().flatMap(({ name, available: works }) => (works ? [name] : []));
 
 /** Runs a program under strace; `undefined` where there is none. */
-async function traced(t: TestContext, options: readonly string[], script: string, log = '/dev/null') {
+async function traced(t: TestContext, options: readonly string[], text: string, log = '/dev/null') {
   if (spawnSync('strace', ['-V']).status !== 0) {
     t.skip('strace is not installed');
     return undefined;
   }
-  const run = [process.execPath, ...runTypeScript, '--input-type=module', '-e', script];
-  return child('strace', ['-f', '-o', log, ...options, ...run]);
+  return child('strace', ['-f', '-o', log, ...options, process.execPath, ...script(t, text)]);
 }
 
 const IMPORTS = `import { open } from './src/promises.ts'; import { allocBuffer } from './src/index.ts';`;
@@ -51,20 +49,16 @@ describe('the queue of an engine', () => {
   test('after a change of user, another ring carries the calls', async (t) => {
     if (!available.includes('io-uring')) return t.skip('there is no io_uring here');
     if (process.getuid?.() !== 0) return t.skip('only root may become somebody else');
-    const { code, stdout, stderr } = await child(process.execPath, [
-      ...runTypeScript,
-      '--input-type=module',
-      '-e',
-      `${IMPORTS}
-       const handle = await open('package.json', { engine: 'io-uring' });
+    const text = `${IMPORTS}
+       const handle = await open('/etc/passwd', { engine: 'io-uring' });
        await handle.read(Buffer.alloc(1), 0, 1, 0);
        process.seteuid(65534);
        const results = await Promise.all(Array.from({ length: 10 }, () => handle.read(Buffer.alloc(1), 0, 1, 0)));
        console.log(results.length, handle.engine, process.geteuid());
        process.seteuid(0);
        await handle.read(Buffer.alloc(1), 0, 1, 0);
-       await handle.close();`,
-    ]);
+       await handle.close();`;
+    const { code, stdout, stderr } = await child(process.execPath, script(t, text));
     assert.equal(code, 0, stderr);
     assert.equal(stdout, '10 io-uring 65534\n');
     return undefined;

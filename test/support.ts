@@ -89,6 +89,13 @@ export function program(name: string, args: readonly string[] = []): Promise<End
   return child(process.execPath, [...runTypeScript, file, ...args]);
 }
 
+/** The arguments that make this runtime run a program of the test's own; in it, './src/' is the library. */
+export function script(t: Cleanup, text: string): string[] {
+  const file = join(scratch(t), 'script.ts');
+  writeFileSync(file, text.replaceAll("'./src/", `'${root}src/`));
+  return [...runTypeScript, file];
+}
+
 export function child(
   command: string,
   args: readonly string[],
