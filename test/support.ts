@@ -91,7 +91,7 @@ export function program(name: string, args: readonly string[] = []): Promise<End
 
 /** The arguments that make this runtime run a program of the test's own; in it, './src/' is the library. */
 export function script(t: Cleanup, text: string): string[] {
-  const file = join(scratch(t), 'script.ts');
+  const file = join(scratch(t), 'script.mts');
   writeFileSync(file, text.replaceAll("'./src/", `'${root}src/`));
   return [...runTypeScript, file];
 }
