@@ -67,11 +67,13 @@ export interface TransferOptions extends Abortable {
   readonly position?: number | bigint | null | undefined;
 }
 
+/** What a read resolves with. */
 export interface ReadResult<T> {
   bytesRead: number;
   buffer: T;
 }
 
+/** What a write resolves with. */
 export interface WriteResult<T> {
   bytesWritten: number;
   buffer: T;
@@ -187,6 +189,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
     return this.#closing;
   };
 
+  /** The same as {@link FileHandle.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
@@ -393,22 +396,33 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
     return this.writeFile(data, options);
   }
 
+  /**
+   * A stream from the current position, or from `start` to `end`, on: reads ahead, up to `iodepth` transfers of `highWaterMark` bytes. Closes the handle at
+   * its end, unless `autoClose` is false.
+   */
   createReadStream(options?: ReadStreamOptions): ReadStream {
     return new ReadStream(this, options);
   }
 
+  /**
+   * A stream to the current position, or to `start`, on: several transfers deep. A `write` is called back when the kernel has its bytes; with
+   * `flush: true` they are on the device before `'finish'`.
+   */
   createWriteStream(options?: WriteStreamOptions): WriteStream {
     return new WriteStream(this, options);
   }
 
+  /** The lines of the text from the current position on. */
   readLines(options?: ReadStreamOptions): Interface {
     return readLines(this, options);
   }
 
+  /** The bytes from the current position on, as a web stream of type `'bytes'`. The handle is locked to it. */
   readableWebStream(options?: { type?: 'bytes' | undefined; autoClose?: boolean | undefined }): ReadableStream {
     return readableWebStream(this, options);
   }
 
+  /** Size, times, mode. @see fstat(2) */
   stat(options?: StatOptions & { bigint?: false | undefined }): Promise<Stats>;
   stat(options: StatOptions & { bigint: true }): Promise<BigIntStats>;
   stat(options?: StatOptions): Promise<Stats | BigIntStats>;
@@ -416,18 +430,22 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
     return this.#call('fstat', () => this.#node.stat(options)) as Promise<never>;
   }
 
+  /** Cuts the file off, or makes it longer with zeros; default: empties it. @see ftruncate(2) */
   truncate(length?: number): Promise<void> {
     return this.#call('ftruncate', () => this.#node.truncate(length));
   }
 
+  /** @see fchmod(2) */
   chmod(mode: Mode): Promise<void> {
     return this.#call('fchmod', () => this.#node.chmod(mode));
   }
 
+  /** @see fchown(2) */
   chown(uid: number, gid: number): Promise<void> {
     return this.#call('fchown', () => this.#node.chown(uid, gid));
   }
 
+  /** Sets the times of the last access and the last change. @see futimens(3) */
   utimes(atime: TimeLike, mtime: TimeLike): Promise<void> {
     return this.#call('futimes', () => this.#node.utimes(atime, mtime));
   }

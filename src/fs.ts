@@ -148,6 +148,7 @@ export function closeSync(fd: number): void {
   node.closeSync(fd);
 }
 
+/** As `fs.read`; a trailing `{ signal }` before the callback aborts it. @see pread(2) */
 export const read = named<typeof node.read>(
   overridden(node.read, ([first, second, length, position, last]) => {
     const {
@@ -164,6 +165,7 @@ export const read = named<typeof node.read>(
   'buffer',
 );
 
+/** As `fs.write`. @see pwrite(2) */
 export const write = named<typeof node.write>(
   overridden(node.write, ([data, second, third, position, last]) => {
     if (!isView(data)) {
@@ -178,6 +180,7 @@ export const write = named<typeof node.write>(
   'buffer',
 );
 
+/** As `fs.readv`. @see preadv(2) */
 export const readv = named<typeof node.readv>(
   overridden(node.readv, ([buffers, second, last]) => {
     const views = checkViews(buffers);
@@ -191,6 +194,7 @@ export const readv = named<typeof node.readv>(
   'buffers',
 );
 
+/** As `fs.writev`. @see pwritev(2) */
 export const writev = named<typeof node.writev>(
   overridden(node.writev, ([buffers, second, last]) => {
     const views = checkViews(buffers);
@@ -208,7 +212,9 @@ function flusher(original: typeof node.fsync, dataOnly: boolean): typeof node.fs
   }) as typeof node.fsync;
 }
 
+/** As `fs.fsync`: data and metadata of the writes that were called back before. @see fsync(2) */
 export const fsync = flusher(node.fsync, false);
+/** As `fs.fdatasync`. @see fdatasync(2) */
 export const fdatasync = flusher(node.fdatasync, true);
 
 /** As `fs.readFile`; a descriptor in place of a path is read by Node. */
