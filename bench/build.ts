@@ -57,10 +57,11 @@ export function build(others: ReadonlyMap<string, string>, sources: ReadonlySet<
   }
 
   const child = join(compiled, 'bench/child.js');
+  const filesChild = join(compiled, 'bench/files-child.js');
   const built = new Map<string, Built>();
   let count = 0;
   for (const [name, directory] of new Map([['', root], ...others])) {
-    built.set(name, { library: buildLibrary(directory, join(work, `library-${count++}`)), child, native });
+    built.set(name, { library: buildLibrary(directory, join(work, `library-${count++}`)), child, filesChild, native });
   }
   return built;
 }

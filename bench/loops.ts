@@ -1,11 +1,14 @@
 /** The JavaScript programs: each keeps `depth` reads in flight until the meter has enough. */
 import * as fs from 'node:fs';
 import type * as Fileaio from '../src/index.ts';
+import type * as Promises from '../src/promises.ts';
 import { type Meter, Positions } from './meter.ts';
 
 /** What a loop is given. */
 export interface Setting {
   readonly library: typeof Fileaio;
+  /** Loads `fileaio/promises`, which not every program needs. */
+  readonly promises: () => Promise<typeof Promises>;
   readonly path: string;
   readonly depth: number;
   readonly blockSize: number;
@@ -92,10 +95,10 @@ const wait: Loop = async (setting) => {
   fs.closeSync(fd);
 };
 
-const fsPromises: Loop = async (setting) => {
+/** The same for a handle of Node's and one of the library's. */
+async function readThrough(handle: fs.promises.FileHandle, setting: Setting): Promise<void> {
   const { meter, blockSize } = setting;
   const positions = new Positions(setting.blocks, blockSize);
-  const handle = await fs.promises.open(setting.path, flags(setting));
   const reader = async (buffer: Buffer): Promise<void> => {
     do {
       check((await handle.read(buffer, 0, blockSize, positions.next())).bytesRead, blockSize);
@@ -103,6 +106,16 @@ const fsPromises: Loop = async (setting) => {
   };
   await Promise.all(buffersOf(poolFor(setting)).map(reader));
   await handle.close();
+}
+
+const handle: Loop = async (setting) => {
+  const { open } = await setting.promises();
+  const { path, direct, engine } = setting;
+  await readThrough(await open(path, { direct, engine }), setting);
+};
+
+const fsPromises: Loop = async (setting) => {
+  await readThrough(await fs.promises.open(setting.path, flags(setting)), setting);
 };
 
 const fsCallback: Loop = async (setting) => {
@@ -136,6 +149,6 @@ const fsSync: Loop = async (setting) => {
 };
 
 /** By the names that programs.ts uses. */
-export const loops = { waitSync, wait, fsPromises, fsCallback, fsSync } satisfies Record<string, Loop>;
+export const loops = { waitSync, wait, handle, fsPromises, fsCallback, fsSync } satisfies Record<string, Loop>;
 
 export type LoopName = keyof typeof loops;

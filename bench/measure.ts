@@ -1,6 +1,7 @@
 /** Runs programs, round by round, and reduces what they found. */
 import { spawn, spawnSync } from 'node:child_process';
 import { onExit } from './cleanup.ts';
+import { median } from './median.ts';
 import type { Sample } from './meter.ts';
 import type { Built, Command, Program, Task } from './programs.ts';
 
@@ -14,12 +15,15 @@ export interface Candidate {
   readonly poolSize?: number;
 }
 
-/** What all rounds of one candidate found. */
-export interface Series extends Candidate {
-  readonly samples: readonly Sample[];
+/** What all rounds of one contender found. */
+export interface Outcome<S> {
+  readonly samples: readonly S[];
   /** Why there are no samples. */
   readonly failure?: string;
 }
+
+/** What all rounds of one candidate found. */
+export interface Series extends Candidate, Outcome<Sample> {}
 
 /** Transfers per second. */
 export function rate(sample: Sample): number {
@@ -30,18 +34,11 @@ export function cpuPerTransfer(sample: Sample): number {
   return sample.cpuUs / sample.transfers;
 }
 
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  const upper = sorted[middle] ?? Number.NaN;
-  return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? Number.NaN)) / 2;
-}
-
 /**
  * The median over the rounds of `figure(a) / figure(b)`: both were measured within the same few seconds of a round, so that
  * what else the machine did then is in both.
  */
-export function ratio(a: Series, b: Series, figure: (sample: Sample) => number): number {
+export function ratio<S>(a: Outcome<S>, b: Outcome<S>, figure: (sample: S) => number): number {
   const rounds = Math.min(a.samples.length, b.samples.length);
   const ratios: number[] = [];
   for (let round = 0; round < rounds; round++) {
@@ -86,34 +83,44 @@ function essence(error: unknown): string {
   return lines.find((line) => /error/i.test(line)) ?? lines[0] ?? text;
 }
 
-/** Measures every candidate once per round, one after the other, each after `before`. One that fails is out for the other rounds. */
-export async function measure(
+/** Each contender once per round, one after the other. One that fails is out for the other rounds. */
+export async function takeTurns<C, S>(
+  contenders: readonly C[],
+  rounds: number,
+  attempt: (contender: C, round: number) => Promise<S>,
+): Promise<(C & Outcome<S>)[]> {
+  const samples = contenders.map((): S[] => []);
+  const failures: (string | undefined)[] = [];
+  for (let round = 0; round < rounds; round++) {
+    for (const [index, contender] of contenders.entries()) {
+      if (failures[index] !== undefined) continue;
+      try {
+        samples[index]?.push(await attempt(contender, round));
+      } catch (error) {
+        failures[index] = essence(error);
+      }
+    }
+  }
+  return contenders.map((contender, index) => {
+    const failure = failures[index];
+    if (failure !== undefined) return { ...contender, samples: [], failure };
+    return { ...contender, samples: samples[index] ?? [] };
+  });
+}
+
+/** Measures every candidate once per round, each after `before`. */
+export function measure(
   candidates: readonly Candidate[],
   task: Task,
   rounds: number,
   progress: (text: string) => void,
   before: () => void = () => {},
 ): Promise<Series[]> {
-  const samples = candidates.map((): Sample[] => []);
-  const failures: (string | undefined)[] = [];
   const limitMs = (task.warmupSeconds + task.seconds) * 4000 + 60_000;
-  for (let round = 0; round < rounds; round++) {
-    for (const [index, { program, built, poolSize }] of candidates.entries()) {
-      if (failures[index] !== undefined) continue;
-      progress(`depth ${task.depth}, round ${round + 1} of ${rounds}: ${program.title}`);
-      const environment = poolSize === undefined ? {} : { UV_THREADPOOL_SIZE: String(poolSize) };
-      try {
-        before();
-        const stdout = await run(program.command(task, built), environment, limitMs);
-        samples[index]?.push(program.parse(stdout));
-      } catch (error) {
-        failures[index] = essence(error);
-      }
-    }
-  }
-  return candidates.map((candidate, index) => {
-    const failure = failures[index];
-    if (failure !== undefined) return { ...candidate, samples: [], failure };
-    return { ...candidate, samples: samples[index] ?? [] };
+  return takeTurns(candidates, rounds, async ({ program, built, poolSize }, round) => {
+    progress(`depth ${task.depth}, round ${round + 1} of ${rounds}: ${program.title}`);
+    const environment = poolSize === undefined ? {} : { UV_THREADPOOL_SIZE: String(poolSize) };
+    before();
+    return program.parse(await run(program.command(task, built), environment, limitMs));
   });
 }

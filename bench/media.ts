@@ -28,7 +28,8 @@ export interface Medium {
 }
 
 const MIB = 1024 * 1024;
-const TMPFS = '/dev/shm';
+/** A directory in memory. */
+export const TMPFS = '/dev/shm';
 
 const FILE_SYSTEMS = new Map([
   [0xef53, 'ext4'],
@@ -43,13 +44,40 @@ function fileSystemOf(directory: string): string {
   return FILE_SYSTEMS.get(type) ?? `file system type 0x${type.toString(16)}`;
 }
 
-/** Written in full: holes would be read without touching the device. */
+const UNITS = ['B', 'KiB', 'MiB', 'GiB'];
+
+function sizeInWords(bytes: number): string {
+  const power = bytes < 1 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), UNITS.length - 1);
+  return `${(bytes / 1024 ** power).toFixed(1)} ${UNITS[power]}`;
+}
+
+/** Beside what is to be written. */
+const MARGIN = 512 * MIB;
+
+/** Throws unless there is room for so many bytes, in the directory and in memory: the page cache is to have them as well. */
+export function checkRoom(directory: string, bytes: number): void {
+  const { bavail, bsize } = fs.statfsSync(directory);
+  const needed = bytes + MARGIN;
+  for (const [free, where] of [
+    [bavail * bsize, `in ${directory}`],
+    [process.availableMemory(), 'in memory'],
+  ] as const) {
+    if (free >= needed) continue;
+    throw new Error(`there is room for ${sizeInWords(free)} ${where}, and ${sizeInWords(needed)} are needed`);
+  }
+}
+
+/** Fills a file with random bytes, in full: holes would be read without touching the device. */
+export function writeRandom(fd: number, mebibytes: number): void {
+  for (let index = 0; index < mebibytes; index++) fs.writeSync(fd, randomBytes(MIB));
+  fs.fsyncSync(fd);
+}
+
 function makeFile(directory: string, mebibytes: number): string {
   const path = join(directory, `fileaio-bench-${process.pid}`);
   const fd = fs.openSync(path, 'wx', 0o600);
   try {
-    for (let index = 0; index < mebibytes; index++) fs.writeSync(fd, randomBytes(MIB));
-    fs.fsyncSync(fd);
+    writeRandom(fd, mebibytes);
   } catch (error) {
     fs.unlinkSync(path);
     throw error;
@@ -59,24 +87,43 @@ function makeFile(directory: string, mebibytes: number): string {
   return path;
 }
 
+/** A file without a name. */
+export interface Unlinked {
+  /** Leads to it, for as long as it is open here. */
+  readonly path: string;
+  readonly fd: number;
+  close(): void;
+}
+
 /** Opens a file and removes its name; the path returned leads to it for as long as it is open here. */
-function openUnlinked(path: string): { path: string; close: () => void } {
+function openUnlinked(path: string, flags = fs.constants.O_RDONLY | fs.constants.O_DIRECT): Unlinked {
   try {
-    const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECT);
-    return { path: `/proc/${process.pid}/fd/${fd}`, close: () => fs.closeSync(fd) };
+    const fd = fs.openSync(path, flags);
+    return { path: `/proc/${process.pid}/fd/${fd}`, fd, close: () => fs.closeSync(fd) };
   } finally {
     fs.unlinkSync(path);
   }
+}
+
+/** A file of random bytes, to be read, written and truncated. */
+export function scratchFile(directory: string, mebibytes: number): Unlinked {
+  return openUnlinked(makeFile(directory, mebibytes), fs.constants.O_RDWR);
 }
 
 function tmpfs(mebibytes: number): Medium {
   return { name: 'tmpfs', title: `tmpfs (${TMPFS})`, ...openUnlinked(makeFile(TMPFS, mebibytes)) };
 }
 
-function disk(mebibytes: number): Medium {
+/** Where files on a disk go, and what it is. */
+export function diskDirectory(): { directory: string; kind: string } {
   const directory = tmpdir();
   const kind = fileSystemOf(directory);
   if (kind === 'tmpfs') throw new Error('the directory for temporary files is a tmpfs: set TMPDIR to one on a disk');
+  return { directory, kind };
+}
+
+function disk(mebibytes: number): Medium {
+  const { directory, kind } = diskDirectory();
   return { name: 'disk', title: `file on ${kind}`, ...openUnlinked(makeFile(directory, mebibytes)) };
 }
 
@@ -90,6 +137,12 @@ function hot(mebibytes: number): Medium {
 /** Of the blocks, so many are read: few enough that almost each is read for the first time. */
 const COLD_PART = 1 / 4;
 
+/** Takes a file out of the page cache. What is not on the disk yet stays. */
+export function dropCache(path: string): void {
+  const { status, stderr } = spawnSync('dd', [`if=${path}`, 'iflag=nocache', 'count=0'], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`dd cannot empty the page cache: ${stderr}`);
+}
+
 function cold(mebibytes: number): Medium {
   const file = disk(mebibytes);
   return {
@@ -97,10 +150,7 @@ function cold(mebibytes: number): Medium {
     name: 'cold',
     title: `${file.title}, nothing in the page cache`,
     buffered: true,
-    before: () => {
-      const { status, stderr } = spawnSync('dd', [`if=${file.path}`, 'iflag=nocache', 'count=0'], { encoding: 'utf8' });
-      if (status !== 0) throw new Error(`dd cannot empty the page cache: ${stderr}`);
-    },
+    before: () => dropCache(file.path),
     transfers: (mebibytes * MIB * COLD_PART) / 4096,
     depths: CACHE_DEPTHS,
   };

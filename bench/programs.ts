@@ -23,8 +23,9 @@ export interface Task {
 export interface Built {
   /** The URL of the library's `index.js`. */
   readonly library: string;
-  /** The path of the compiled child.ts. */
+  /** The paths of the compiled child.ts and files-child.ts. */
   readonly child: string;
+  readonly filesChild: string;
   /** Paths of the compiled C programs, by source file. */
   readonly native: ReadonlyMap<string, string>;
 }
@@ -45,8 +46,10 @@ export interface Program {
   readonly ours?: boolean;
   /** The program in C that does the same: its speed limit. */
   readonly limit?: LimitName;
-  /** Is also run on files in the page cache. */
-  readonly buffered?: boolean;
+  /** Is also, or only, run on files that are read through the page cache. */
+  readonly buffered?: boolean | 'only';
+  /** What it allocates is counted. */
+  readonly countAllocation?: boolean;
   /** Queues more than this are not for it. */
   readonly maxDepth?: number;
   /** Works on libuv's thread pool: is run with several sizes of it, and reported with its best. */
@@ -108,7 +111,19 @@ function ours(loop: 'waitSync' | 'wait', engine: EngineName, limit: LimitName, a
     ours: true,
     limit,
     buffered: !associate,
+    countAllocation: !associate,
     ...inJavaScript(loop, engine, associate),
+  };
+}
+
+/** The loop of `fs-promises` over a handle of the library's. */
+function handle(engine: EngineName, rest: Partial<Program>): Program {
+  return {
+    name: `handle-${engine.replace(/^kernel-|^io-/, '')}`,
+    title: `fileaio/promises read, ${engine}`,
+    ours: true,
+    ...rest,
+    ...inJavaScript('handle', engine),
   };
 }
 
@@ -183,6 +198,9 @@ export const programs: readonly Program[] = [
   fio('fio-uring', 'io_uring', 'c-uring-fixed'),
   ours('waitSync', 'io-uring', 'c-uring-fixed', true),
   ours('wait', 'io-uring', 'c-uring-fixed', true),
+  handle('kernel-aio', { limit: 'c-aio' }),
+  handle('io-uring', { limit: 'c-uring', buffered: true }),
+  handle('threads', { pooled: true, buffered: 'only' }),
   {
     name: 'fs-promises',
     title: 'node:fs/promises read',

@@ -3,14 +3,15 @@
  * `npm run bench -- --help` says what can be chosen.
  */
 import { writeFileSync } from 'node:fs';
-import { availableParallelism, getPriority, loadavg, release } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { build } from './build.ts';
+import { kernelVersion, provenance } from './machine.ts';
 import { type Candidate, isInstalled, measure, run } from './measure.ts';
 import { type Medium, type MediumName, media } from './media.ts';
 import type { Sample } from './meter.ts';
+import { counts, figure, list, progress, runMain, UsageError } from './options.ts';
 import { type Built, type Program, programs, type Task } from './programs.ts';
 import {
   ALLOCATION_DEPTH,
@@ -18,6 +19,7 @@ import {
   allocationTable,
   asMarkdown,
   asText,
+  marksOf,
   markTable,
   type Result,
   resultTable,
@@ -25,9 +27,6 @@ import {
 } from './report.ts';
 
 const BLOCK_SIZE = 4096;
-
-/** What else the machine was doing when this began. */
-const loadBefore = loadavg()[0] ?? 0;
 
 const ALLOCATION_TRANSFERS = 1_000_000;
 
@@ -46,27 +45,6 @@ const HELP = `npm run bench -- [options]
   --no-allocation   leave out counting what the low-level loops allocate
   --json FILE       write every sample there
   --write           write bench/RESULTS.md`;
-
-class UsageError extends Error {}
-
-function list<T extends string>(name: string, value: string | undefined, known: readonly T[]): T[] {
-  if (value === undefined) return [...known];
-  return value.split(',').map((item) => {
-    const found = known.find((candidate) => candidate === item);
-    if (found === undefined) throw new UsageError(`--${name}: '${item}' is none of ${known.join(', ')}`);
-    return found;
-  });
-}
-
-function figure(name: string, value: string, least: number): number {
-  const parsed = Number(value);
-  if (!(parsed >= least)) throw new UsageError(`--${name}: '${value}' is not a number of ${least} or more`);
-  return parsed;
-}
-
-function counts(name: string, value: string): number[] {
-  return value.split(',').map((item) => Math.floor(figure(name, item, 1)));
-}
 
 function readOptions() {
   const { values } = parseArgs({
@@ -114,10 +92,6 @@ function readOptions() {
 
 type Options = ReturnType<typeof readOptions>;
 
-function progress(text: string): void {
-  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
-}
-
 /** Every way in which the programs are to be run at this depth. */
 function candidatesAt(
   depth: number,
@@ -130,7 +104,7 @@ function candidatesAt(
     for (const program of options.programs) {
       if (depth > (program.maxDepth ?? Number.POSITIVE_INFINITY)) continue;
       if (tree !== '' && program.ours !== true) continue;
-      if (buffered && program.buffered !== true) continue;
+      if (buffered ? !program.buffered : program.buffered === 'only') continue;
       if (program.pooled !== true) all.push({ program, built, tree });
       else for (const poolSize of options.pools) all.push({ program, built, tree, poolSize });
     }
@@ -194,7 +168,7 @@ async function measureMedium(
   const built = builds.get('');
   // From the page cache, where the batches are full: what is allocated per wait is spread over most reads there.
   if (options.allocation && medium.name === 'hot' && built !== undefined) {
-    for (const program of options.programs.filter(({ ours, buffered }) => ours && buffered)) {
+    for (const program of options.programs.filter(({ countAllocation }) => countAllocation)) {
       allocations.push(await allocationOf(program, base, built));
     }
     if (allocations.length > 0) console.log(asText(allocationTable(allocations)));
@@ -202,21 +176,10 @@ async function measureMedium(
   return { results, allocations };
 }
 
-/** Of the kernel: what may follow the numbers names somebody's machine. */
-function kernelVersion(): string {
-  return /^\d+(\.\d+)*/.exec(release())?.[0] ?? release();
-}
-
 function markdown(options: Options, tables: readonly Table[], marks: Table, skipped: readonly string[]): string {
-  const args = process.argv
-    .slice(2)
-    .filter((arg, index, all) => !/^--(json|tree)/.test(arg) && !/^--(json|tree)$/.test(all[index - 1] ?? ''));
   return `# Benchmark results
 
-${new Date().toISOString().slice(0, 10)}, Linux ${kernelVersion()}, Node ${process.version}, ${availableParallelism()} cores, noisy: the ratios matter, the figures do not.
-The load average was ${loadBefore.toFixed(1)} before this began: ${loadBefore < availableParallelism() / 4 ? 'the machine had nothing else to do' : 'OTHER WORK WAS RUNNING, and ratios are uncertain by as much as their rounds differ'}.
-
-    ${getPriority() === 0 ? '' : `nice -n ${getPriority()} `}npm run bench -- ${args.join(' ')}
+${provenance('bench')}
 
 Random 4 KiB reads from a file of ${options.size} MiB, with O_DIRECT but for the two tables on the page cache, at a fixed number of
 reads in flight. Each program runs in a process of its own: ${options.warmup} s to warm up, ${options.seconds} s measured, ${options.rounds} rounds in which the programs
@@ -225,6 +188,7 @@ to the loop in C over the same system calls; \`fixed\` has its file and its buff
 (\`context.associate\`). The CPU time is that of the process, with the io_uring threads that read for it; what kernel threads do for it
 (a loop device has some) is not in it. \`GCs\` are garbage collections in the measured time. The programs on libuv's thread pool ran
 with ${options.pools.join(' or ')} threads, whichever was better. fio's CPU time is without the io_uring threads.
+\`fileaio/promises read\` is the loop of \`node:fs/promises read\`, over a handle of the library's.
 
 On tmpfs, io_uring cannot read without the risk of blocking, so that the kernel passes every read on to a thread of its own: what
 is reached there, in C as in JavaScript, needs the second core and twice the CPU time, and depends on how the scheduler shares
@@ -271,7 +235,7 @@ async function main(): Promise<void> {
     results.push(...measured.results);
     allocations.push(...measured.allocations);
   }
-  const marks = markTable(results, allocations);
+  const marks = markTable(marksOf(results, allocations));
   console.log(asText(marks));
   if (options.json !== undefined) {
     const flat = results.map(({ series, ...where }) => ({
@@ -295,10 +259,4 @@ async function main(): Promise<void> {
   }
 }
 
-try {
-  await main();
-} catch (error) {
-  const usage = error instanceof UsageError || (error instanceof TypeError && 'code' in error);
-  console.error(usage ? `${error.message}\n\n${HELP}` : error);
-  process.exitCode = usage ? 2 : 1;
-}
+await runMain(main, HELP);
