@@ -333,6 +333,7 @@ export class AioContext {
       if (taken < count) this.#takeBack(batch, taken, count);
     }
     this.#submitted += taken;
+    if (this.#pending > this.#maxPending) this.#maxPending = this.#pending;
     this.#continue();
     return taken;
   }
@@ -352,7 +353,6 @@ export class AioContext {
   #hold(count: number): void {
     if (count > 0 && this.#pending === 0) this.#enlist();
     this.#pending += count;
-    if (this.#pending > this.#maxPending) this.#maxPending = this.#pending;
   }
 
   #drop(count: number): void {

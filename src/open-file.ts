@@ -546,8 +546,8 @@ function openQueue(names: readonly EngineName[]): Queue {
       queue.open();
       return queue;
     } catch (error) {
-      // Only what another engine may do better is a reason to go on.
-      if (!(error instanceof AioError) || !error.code.startsWith('ERR_AIO_')) throw error;
+      // Where the kernel says no, another engine may do.
+      if (!(error instanceof AioError)) throw error;
       reason = error;
     }
   }

@@ -79,8 +79,8 @@ function first<T>(engine: unknown, attempt: (driver: EngineDriver) => T): T {
     try {
       return attempt(driver);
     } catch (error) {
-      // Only what another engine may do better is a reason to go on.
-      if (!(error instanceof AioError) || !error.code.startsWith('ERR_AIO_')) throw error;
+      // Mistakes in arguments are the same with every engine; where the kernel says no, another may do: threads need no descriptors.
+      if (!(error instanceof AioError)) throw error;
       failure = error;
     }
   }
