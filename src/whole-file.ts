@@ -309,13 +309,17 @@ export async function copyFile(src: PathLike, dest: PathLike, mode: number = 0):
   }
 }
 
-function isPath(path: unknown): boolean {
+function isPath(path: unknown): path is PathLike {
   if (path instanceof URL) return path.protocol === 'file:';
-  return typeof path === 'string' || path instanceof Uint8Array;
+  return (typeof path === 'string' || path instanceof Uint8Array) && !textOf(path).includes('\0');
 }
 
 function shown(path: PathLike): string {
-  if (path instanceof URL) return fileURLToPath(path);
+  return path instanceof URL ? fileURLToPath(path) : textOf(path);
+}
+
+/** Paths are text in errors, whatever they were given as. */
+function textOf(path: string | Uint8Array): string {
   return typeof path === 'string' ? path : Buffer.from(path).toString();
 }
 

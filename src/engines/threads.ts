@@ -90,14 +90,15 @@ function start(transfer: Transfer, done: Done): number | undefined {
     return undefined;
   }
   const position = positionOf(transfer);
-  if (operation === READ && !vectored) {
+  // A read of nothing would not get to the kernel, which has something to say about the descriptor.
+  if (operation === READ && !vectored && transfer.length > 0) {
     const bytes = transfer.bytes(0);
     read(fd, bytes, 0, Math.min(bytes.length, MAX_BYTES), position, done);
     return undefined;
   }
   // These would take a bigint for "where the file is now".
   if (typeof position === 'bigint') return operation === READ ? -EINVAL : -EFBIG;
-  if (vectored) {
+  if (vectored || operation === READ) {
     (operation === READ ? readv : writev)(fd, viewsOf(transfer), position, done);
   } else {
     const bytes = transfer.bytes(0);
