@@ -5,6 +5,7 @@ import { constants } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import type { Interface } from 'node:readline';
 import type { ReadableStream } from 'node:stream/web';
+import { throwIfAborted } from './abort.ts';
 import type { Alignment } from './alignment.ts';
 import type { EngineName } from './engine.ts';
 import { AioError, EINVAL, invalidArgType, nodeError } from './errors.ts';
@@ -31,6 +32,7 @@ import {
   type WriteStreamOptions,
 } from './stream.ts';
 import { READ, WRITE } from './transfer.ts';
+import { invalidState } from './web-stream.ts';
 import {
   type ReadFileOptions,
   readWholeFile,
@@ -38,6 +40,9 @@ import {
   type WriteFileOptions,
   writeWholeFile,
 } from './whole-file.ts';
+
+/** What a handle leaves to the one that holds its descriptor: everything that is not about data. */
+export type HandleCore = Pick<fs.FileHandle, 'fd' | 'close' | 'stat' | 'truncate' | 'chmod' | 'chown' | 'utimes'>;
 
 /** What {@link open} takes beyond Node's. */
 export interface OpenOptions {
@@ -106,7 +111,7 @@ function bare<T extends object>(result: T): T {
  * these cannot be posted to another thread.
  */
 export class FileHandle extends EventEmitter implements fs.FileHandle {
-  readonly #node: fs.FileHandle;
+  readonly #node: HandleCore;
   readonly #file: OpenFile;
   #fd: number;
   /** One for being open, and one for each call under way. */
@@ -116,7 +121,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   #closeFailed: (error: unknown) => void = () => {};
 
   /** Use {@link open}. */
-  constructor(node: fs.FileHandle, file: OpenFile) {
+  constructor(node: HandleCore, file: OpenFile) {
     super();
     this.#node = node;
     this.#file = file;
@@ -241,7 +246,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   async #read(...given: [unknown, unknown, unknown, unknown, unknown]): Promise<ReadResult<ArrayBufferView>> {
     const { buffer, offset, length, position, signal } = readArguments(...given);
     if (length === 0) {
-      signal?.throwIfAborted();
+      throwIfAborted(signal);
       return bare({ bytesRead: 0, buffer });
     }
     const bytesRead = await this.#file.read(partOf(buffer, offset, length), position, signal);
@@ -419,6 +424,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
 
   /** The bytes from the current position on, as a web stream of type `'bytes'`. The handle is locked to it. */
   readableWebStream(options?: { type?: 'bytes' | undefined; autoClose?: boolean | undefined }): ReadableStream {
+    if (this.#fd !== -1 && this.#closing !== undefined) throw invalidState('The FileHandle is closing');
     return readableWebStream(this, options);
   }
 

@@ -18,6 +18,7 @@ import {
 import { OpenFile } from './open-file.ts';
 import * as promises from './promises.ts';
 import { ReadStream, type ReadStreamOptions, WriteStream, type WriteStreamOptions } from './stream.ts';
+import { closeDescriptorsWith } from './stream-file.ts';
 
 export * from 'node:fs';
 
@@ -269,13 +270,29 @@ export const copyFile = ((src: node.PathLike, dest: node.PathLike, ...args: unkn
   );
 }) as typeof node.copyFile;
 
-/** A stream that reads ahead, several transfers deep. */
-export function createReadStream(path: node.PathLike, options?: ReadStreamOptions | BufferEncoding): ReadStream {
+// Streams over a number close it here, where it is known.
+closeDescriptorsWith(close);
+
+/** Options of Node's streams that ours do not have: other functions to read and write with. */
+function hasOwnFunctions(options: unknown): boolean {
+  return typeof options === 'object' && options !== null && 'fs' in options && options.fs !== undefined;
+}
+
+/** A stream that reads ahead, several transfers deep; with the option `fs`, Node's. */
+export function createReadStream(
+  path: node.PathLike,
+  options?: ReadStreamOptions | BufferEncoding,
+): ReadStream | node.ReadStream {
+  if (hasOwnFunctions(options)) return node.createReadStream(path, options as BufferEncoding);
   return new ReadStream(path, options);
 }
 
-/** A stream that writes behind, several transfers deep. */
-export function createWriteStream(path: node.PathLike, options?: WriteStreamOptions | BufferEncoding): WriteStream {
+/** A stream that writes behind, several transfers deep; with the option `fs`, Node's. */
+export function createWriteStream(
+  path: node.PathLike,
+  options?: WriteStreamOptions | BufferEncoding,
+): WriteStream | node.WriteStream {
+  if (hasOwnFunctions(options)) return node.createWriteStream(path, options as BufferEncoding);
   return new WriteStream(path, options);
 }
 

@@ -1,4 +1,5 @@
 /** Steps that must not overlap: one at a time, in the order in which they came. */
+import { onAbort } from './abort.ts';
 import { abortError } from './errors.ts';
 
 interface Turn {
@@ -19,11 +20,11 @@ export class Line {
       };
       const turn: Turn = {
         start: () => {
-          signal?.removeEventListener('abort', leave);
+          forget?.();
           resolve(this.#go(step));
         },
       };
-      signal?.addEventListener('abort', leave, { once: true });
+      const forget = signal === undefined ? undefined : onAbort(signal, leave);
       this.#waiting.push(turn);
     });
   }

@@ -1,7 +1,10 @@
-/** A file read from its front to its back, several transfers deep: what comes out is in order, and only as far as it was read. */
+/**
+ * A file read from its front to its back, several transfers deep: what comes out is in order, and only as far as it was
+ * read.
+ */
 import type { Stats } from 'node:fs';
 import type { OpenFile } from './open-file.ts';
-import { statOf } from './stream-file.ts';
+import { makeAbort, statOf } from './stream-file.ts';
 
 export interface ReadAheadOptions {
   /** Bytes of each transfer; more for a direct file whose blocks are larger. */
@@ -48,7 +51,7 @@ export class ReadAhead {
   #window = 1;
   /** Transfers under way, those too whose bytes nobody wants any more. */
   #flying = 0;
-  #abort = new AbortController();
+  #abort = makeAbort();
   #spare: Buffer | undefined;
   #wanted = false;
   #ended = false;
@@ -115,7 +118,7 @@ export class ReadAhead {
   #drop(): void {
     if (this.#parts.some((part) => part.bytes === undefined)) {
       this.#abort.abort();
-      this.#abort = new AbortController();
+      this.#abort = makeAbort();
     }
     this.#parts = [];
     this.#next = this.#at;

@@ -4,6 +4,7 @@ import { outOfRange } from './errors.ts';
 import type { FileHandle } from './file.ts';
 import { ReadAhead } from './read-ahead.ts';
 import {
+  checkIodepth,
   checkPlace,
   fail,
   iodepthOf,
@@ -18,8 +19,8 @@ export interface ReadStreamOptions extends StreamOptions {
   /** Of the last byte in the file, which is read as well; default: read to the end. */
   readonly end?: number | undefined;
   /**
-   * Bytes of each chunk, and how many wait in the stream; default 64 KiB. A direct file rounds it up to whole blocks. The file is read up to
-   * `iodepth` × `highWaterMark` bytes ahead.
+   * Bytes of each chunk, and how many wait in the stream; default 64 KiB. A direct file rounds it up to whole blocks.
+   * The file is read up to `iodepth` × `highWaterMark` bytes ahead.
    */
   readonly highWaterMark?: number | undefined;
 }
@@ -29,18 +30,19 @@ const CHUNK = 64 * 1024;
 /**
  * A file as a Readable: what `createReadStream` of `node:fs` gives, several transfers deep.
  *
- * Regular files and block devices are read ahead, one transfer at first and twice as many with each chunk that is taken, up to `iodepth`. The chunks come
- * in order. Memory: at most `iodepth` + 1 times `highWaterMark`, however slow the reader is. Everything else (pipes, terminals, devices of characters) is
- * read as Node does it, when somebody wants it.
+ * Regular files and block devices are read ahead, one transfer at first and twice as many with each chunk that is
+ * taken, up to `iodepth`. The chunks come in order. Memory: at most `iodepth` + 1 times `highWaterMark`, however slow
+ * the reader is. Everything else (pipes, terminals, devices of characters) is read as Node does it, when somebody wants
+ * it.
  *
- * Without `start` a descriptor or handle is read from its current position, which is behind the last chunk that the stream has given out.
- * A file that grows is read until a read finds nothing more.
+ * Without `start` a descriptor or handle is read from its current position, which is behind the last chunk that the
+ * stream has given out. A file that grows is read until a read finds nothing more.
  *
- * Errors destroy the stream, once, with the system's `code` (`ENOENT`, `EBADF`, `EIO`, …), after all chunks that come before. Destroying it takes back
- * what is under way, waits for the rest, closes the file and emits `'close'`.
+ * Errors destroy the stream, once, with the system's `code` (`ENOENT`, `EBADF`, `EIO`, …), after all chunks that come
+ * before. Destroying it takes back what is under way, waits for the rest, closes the file and emits `'close'`.
  *
- * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`; RangeError `ERR_OUT_OF_RANGE`; Error `ERR_METHOD_NOT_IMPLEMENTED` for the option
- * `fs`, which Node's own streams take.
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`; RangeError `ERR_OUT_OF_RANGE`; Error
+ * `ERR_METHOD_NOT_IMPLEMENTED` for the option `fs`, which Node's own streams take.
  *
  * @example
  * ```ts
@@ -83,11 +85,11 @@ export class ReadStream extends Readable {
       checkPlace('end', end);
       if (start !== undefined && start > end) throw outOfRange('start', `<= "end" (here: ${end})`, start);
     }
-    const depth = iodepthOf(given);
+    checkIodepth(given);
     super({ ...rest, highWaterMark, autoDestroy: autoClose } as ReadableOptions);
     this.#file = file;
-    this.#depth = depth;
-    this.#chunk = highWaterMark;
+    this.#chunk = this.readableHighWaterMark;
+    this.#depth = iodepthOf(given, this.#chunk);
     this.fd = file.fd;
     if (file.path !== undefined) {
       Object.assign(this, { path: file.path, flags: file.flags, mode: file.mode });
@@ -178,6 +180,7 @@ export class ReadStream extends Readable {
       return this.#ahead.take();
     } catch (error) {
       this.#wanted = false;
+      if (!this.autoClose) this.#letGo();
       fail(this, this.#state, error as Error);
       return undefined;
     }
@@ -186,13 +189,21 @@ export class ReadStream extends Readable {
   /** Whether there is room for more. */
   #give(chunk: Buffer | null): boolean {
     if (chunk === null) {
-      if (!this.autoClose) void this.#ahead?.stop().then(() => this.#file.rest());
+      if (!this.autoClose) this.#letGo();
       this.push(null);
       return false;
     }
     this.bytesRead += chunk.length;
     if (this.pos !== undefined) this.pos += chunk.length;
-    return this.push(chunk) || this.#wanted;
+    // Giving it out may run the program's code, and that may want more.
+    this.#wanted = false;
+    const hasRoom = this.push(chunk);
+    return hasRoom || this.#wanted;
+  }
+
+  /** Of a file that stays open, once nothing is under way. */
+  #letGo(): void {
+    void this.#ahead?.stop().then(() => this.#file.rest());
   }
 
   /** @internal */

@@ -1,4 +1,5 @@
 /** What both kinds of file streams share: their options, and the file under them from its opening to its closing. */
+import { setMaxListeners } from 'node:events';
 import { close, constants, fstatSync, type OpenMode, type PathLike, readFileSync, type Stats } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -28,7 +29,10 @@ export interface StreamOptions {
   readonly highWaterMark?: number | undefined;
   /** Destroys the stream when it aborts. */
   readonly signal?: AbortSignal | null | undefined;
-  /** Transfers in flight at once, 1 … 1024; default 8. Memory grows with it. 1 is how Node's own streams work. */
+  /**
+   * Transfers in flight at once, 1 … 1024; default 8, or fewer (but 2) where that would be more than 4 MiB. Memory
+   * grows with it. 1 is how Node's own streams work.
+   */
   readonly iodepth?: number | undefined;
   /** Open the path for direct I/O. */
   readonly direct?: boolean | undefined;
@@ -38,8 +42,13 @@ export interface StreamOptions {
   readonly fs?: unknown;
 }
 
-/** Chosen by measuring: two hide a round trip, eight keep a device busy, more bring nothing. */
+/**
+ * Chosen by measuring: eight hide a round trip with chunks of 64 KiB, more bring nothing. With large chunks two do, and
+ * more than a few MiB under way fall out of the processor's caches.
+ */
 const IODEPTH = 8;
+const LEAST_IODEPTH = 2;
+const MOST_BYTES = 4 * 1024 * 1024;
 const MOST_IODEPTH = 1024;
 
 /** The options as an object of their own, with Node's checks. */
@@ -48,13 +57,20 @@ export function optionsOf<T extends StreamOptions>(options: unknown): T {
   if (typeof options !== 'object' && typeof options !== 'string') {
     throw invalidArgType('options', 'one of type string or object', options);
   }
-  const given: StreamOptions = typeof options === 'string' ? { encoding: options as BufferEncoding } : { ...options };
-  const { encoding, signal } = given;
+  const given = typeof options === 'string' ? { encoding: options as BufferEncoding } : withInherited(options);
+  const { encoding, signal }: StreamOptions = given;
   if (encoding && (encoding as string) !== 'buffer' && !Buffer.isEncoding(encoding)) {
     throw invalidArgValue('encoding', 'is invalid encoding', encoding);
   }
   checkSignal(signal);
   return given as T;
+}
+
+/** Inherited options count, as in Node. */
+function withInherited(options: object): StreamOptions {
+  const copy: Record<string, unknown> = {};
+  for (const key in options) copy[key] = (options as Record<string, unknown>)[key];
+  return copy;
 }
 
 /** A place in a file: Node's check of it. */
@@ -66,8 +82,14 @@ export function checkPlace(name: string, value: number): void {
   }
 }
 
-export function iodepthOf({ iodepth }: StreamOptions): number {
-  return iodepth === undefined ? IODEPTH : checkInteger('options.iodepth', iodepth, 1, MOST_IODEPTH);
+/** @param bytes - of one transfer. */
+export function iodepthOf({ iodepth }: StreamOptions, bytes: number): number {
+  if (iodepth !== undefined) return iodepth;
+  return Math.min(IODEPTH, Math.max(LEAST_IODEPTH, Math.floor(MOST_BYTES / bytes)));
+}
+
+export function checkIodepth({ iodepth }: StreamOptions): void {
+  if (iodepth !== undefined) checkInteger('options.iodepth', iodepth, 1, MOST_IODEPTH);
 }
 
 function pathOf(path: unknown): string | Buffer {
@@ -132,8 +154,8 @@ export function closeDescriptorsWith(using: typeof closeDescriptor): void {
 }
 
 /**
- * Handles of streams that do not close their file. The program may know the descriptor's number and close it by itself; a handle that was
- * collected after that would close what has the number by then.
+ * Handles of streams that do not close their file. The program may know the descriptor's number and close it by itself;
+ * a handle that was collected after that would close what has the number by then.
  */
 const left = new Set<FileHandle>();
 
@@ -196,7 +218,9 @@ export class StreamFile {
     handle.on('close', this.#onClose);
   }
 
-  /** Opens what is not open yet. `opened` is called on the event loop, or at once where there is nothing to wait for. */
+  /**
+   * Opens what is not open yet. `opened` is called on the event loop, or at once where there is nothing to wait for.
+   */
   open(opened: (error: Error | null) => void): void {
     const { path } = this;
     try {
@@ -268,7 +292,16 @@ export class StreamFile {
   }
 }
 
-/** The part of Node's stream states that has no public name: whether the stream destroys itself, and what went wrong. */
+/** Each transfer listens: Node would warn of more than ten. */
+export function makeAbort(): AbortController {
+  const abort = new AbortController();
+  setMaxListeners(0, abort.signal);
+  return abort;
+}
+
+/**
+ * The part of Node's stream states that has no public name: whether the stream destroys itself, and what went wrong.
+ */
 export interface StreamState {
   autoDestroy: boolean;
   errored: Error | null;

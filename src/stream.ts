@@ -9,8 +9,8 @@ export { readableWebStream, type WebStreamOptions } from './web-stream.ts';
 export { WriteStream, type WriteStreamOptions } from './write-stream.ts';
 
 /**
- * The lines of a file, one after the other: `for await (const line of readLines(handle))`. Ends in `\n`, `\r\n` and `\r` are cut off. The handle is
- * closed at the end, unless `autoClose` is false.
+ * The lines of a file, one after the other: `for await (const line of readLines(handle))`. Ends in `\n`, `\r\n` and
+ * `\r` are cut off. The handle is closed at the end, unless `autoClose` is false.
  *
  * @throws as {@link ReadStream} does.
  */

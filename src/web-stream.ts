@@ -19,12 +19,13 @@ const IODEPTH = 8;
 const locked = new WeakSet<FileHandle>();
 
 /**
- * The file from its current position on as a web stream of bytes. Read ahead several transfers deep for ordinary readers; those that bring their own buffer
- * (`getReader({ mode: 'byob' })`) have it filled in place.
+ * The file from its current position on as a web stream of bytes. Read ahead several transfers deep for ordinary
+ * readers; those that bring their own buffer (`getReader({ mode: 'byob' })`) have it filled in place.
  *
  * The stream ends when the handle is closed.
  *
- * @throws Error `ERR_INVALID_STATE`: the handle is closed, or had such a stream already; TypeError `ERR_INVALID_ARG_TYPE`.
+ * @throws Error `ERR_INVALID_STATE`: the handle is closed, or had such a stream already; TypeError
+ * `ERR_INVALID_ARG_TYPE`.
  */
 export function readableWebStream(handle: FileHandle, options: WebStreamOptions = {}): ReadableStream<Uint8Array> {
   if (handle.fd === -1) throw invalidState('The FileHandle is closed');
@@ -43,7 +44,8 @@ export function readableWebStream(handle: FileHandle, options: WebStreamOptions 
   return new ReadableStream(new Source(handle, autoClose));
 }
 
-function invalidState(what: string): Error {
+/** As Node has it. */
+export function invalidState(what: string): Error {
   return Object.assign(new Error(`Invalid state: ${what}`), { code: 'ERR_INVALID_STATE' });
 }
 
@@ -83,6 +85,7 @@ class Source implements UnderlyingByteSource {
       else await this.#give(controller);
     } catch (error) {
       if (this.#ended) return;
+      this.#controller = undefined;
       await this.#letGo();
       throw error;
     } finally {

@@ -6,9 +6,11 @@ import { invalidArgType, nodeError } from './errors.ts';
 import type { FileHandle } from './file.ts';
 import type { OpenFile } from './open-file.ts';
 import {
+  checkIodepth,
   checkPlace,
   fail,
   iodepthOf,
+  makeAbort,
   optionsOf,
   StreamFile,
   type StreamOptions,
@@ -21,8 +23,8 @@ export interface WriteStreamOptions extends StreamOptions {
   /** Flush the file to its device (fsync) before `'finish'`, and before it is closed; default `false`. */
   readonly flush?: boolean | undefined;
   /**
-   * Bytes that wait in the stream before `write` returns false; default: Node's. Up to `iodepth` times as many (and 64 KiB at least for each transfer, by
-   * default) are on their way to the file beyond that.
+   * Bytes that wait in the stream before `write` returns false; default: Node's. Up to `iodepth` times as many (and 64
+   * KiB at least for each transfer, by default) are on their way to the file beyond that.
    */
   readonly highWaterMark?: number | undefined;
 }
@@ -40,6 +42,8 @@ interface Part {
 
 /** Small writes are gathered into transfers of this size, unless there is nothing to wait for. */
 const GATHER = 64 * 1024;
+/** Larger transfers into the page cache gain nothing. */
+const LARGE = 1024 * 1024;
 /** What the kernel copies in one go. What is written in larger pieces is cut, so that it can be taken back. */
 const MOST_BUFFERED = 16 * 1024 * 1024;
 /** A device gains from several of these at once more than from a larger one. */
@@ -54,18 +58,21 @@ const MAX_EMPTY = 5;
 /**
  * A file as a Writable: what `createWriteStream` of `node:fs` gives, several transfers deep.
  *
- * Each chunk has its position, so that several are on their way at once; small ones are gathered. What is appended, and what has no positions (pipes,
- * terminals), goes one after the other. The callback of `write` is called when its bytes, and all before them, are written to the kernel; `bytesWritten`
- * counts those. Memory: `iodepth` times `highWaterMark` (64 KiB at least, by default) on their way, beside the `highWaterMark` that waits in the stream.
+ * Each chunk has its position, so that several are on their way at once; small ones are gathered. What is appended, and
+ * what has no positions (pipes, terminals), goes one after the other. The callback of `write` is called when its bytes,
+ * and all before them, are written to the kernel; `bytesWritten` counts those. Memory: `iodepth` times `highWaterMark`
+ * (64 KiB at least, by default) on their way, beside the `highWaterMark` that waits in the stream.
  *
- * Without `start` a descriptor or handle is written from its current position on, which moves with what is handed to the kernel. A direct file may be
- * written with chunks of any size from any `start` on: blocks that are filled in part go through the page cache.
+ * Without `start` a descriptor or handle is written from its current position on, which moves with what is handed to
+ * the kernel. A direct file may be written with chunks of any size from any `start` on: blocks that are filled in part
+ * go through the page cache.
  *
- * Errors destroy the stream, once, with the system's `code` (`ENOSPC`, `EBADF`, `EFBIG`, …). Later chunks may be in the file by then, behind a hole: only the
- * first `bytesWritten` bytes are certain. Destroying it takes back what is under way, waits for the rest, closes the file and emits `'close'`.
+ * Errors destroy the stream, once, with the system's `code` (`ENOSPC`, `EBADF`, `EFBIG`, …). Later chunks may be in the
+ * file by then, behind a hole: only the first `bytesWritten` bytes are certain. Destroying it takes back what is under
+ * way, waits for the rest, closes the file and emits `'close'`.
  *
- * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`; RangeError `ERR_OUT_OF_RANGE`; Error `ERR_METHOD_NOT_IMPLEMENTED` for the option
- * `fs`, which Node's own streams take.
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`; RangeError `ERR_OUT_OF_RANGE`; Error
+ * `ERR_METHOD_NOT_IMPLEMENTED` for the option `fs`, which Node's own streams take.
  *
  * @example
  * ```ts
@@ -93,7 +100,7 @@ export class WriteStream extends Writable {
   /** Bytes of a transfer that small chunks are gathered into. */
   #unit: number;
   /** Bytes on their way before the next chunk waits in the stream. */
-  readonly #limit: number;
+  #limit: number;
 
   #file: OpenFile | undefined;
   /** Of the next transfer; `null` where there is only the current position. */
@@ -123,9 +130,11 @@ export class WriteStream extends Writable {
   #final: Callback | undefined;
   #failure: Error | undefined;
   #over = false;
+  /** Why nothing more is written. */
+  #reason: Error | undefined;
   #flushed = 0;
   #scheduled = false;
-  readonly #abort = new AbortController();
+  readonly #abort = makeAbort();
   #landed: (() => void) | undefined;
   readonly #onTick = (): void => this.#turn();
 
@@ -141,13 +150,14 @@ export class WriteStream extends Writable {
       throw invalidArgType('options.flush', 'of type boolean', flush);
     }
     if (start !== undefined) checkPlace('start', start);
-    const depth = iodepthOf(given);
+    checkIodepth(given);
     super({ ...rest, decodeStrings: true, autoDestroy: autoClose } as WritableOptions);
     if (encoding) this.setDefaultEncoding(encoding);
     this.#stream = file;
-    this.#depth = this.#flights = depth;
     const { writableHighWaterMark: waiting } = this;
     this.#unit = given.highWaterMark === undefined ? Math.max(waiting, GATHER) : Math.max(waiting, SMALL);
+    const depth = iodepthOf(given, this.#unit);
+    this.#depth = this.#flights = depth;
     this.#limit = depth === 1 ? 0 : depth * this.#unit;
     this.fd = file.fd;
     if (file.path !== undefined) {
@@ -197,7 +207,8 @@ export class WriteStream extends Writable {
   }
 
   /**
-   * As Writable has it. The stream takes chunks over before they are written, so that several are on their way; `callback` waits until its own is.
+   * As Writable has it. The stream takes chunks over before they are written, so that several are on their way;
+   * `callback` waits until its own is.
    */
   override write(chunk: unknown, encoding?: BufferEncoding | Callback, callback?: Callback): boolean {
     const [how, then] = typeof encoding === 'function' ? [undefined, encoding] : [encoding, callback];
@@ -211,9 +222,10 @@ export class WriteStream extends Writable {
   /** The stream has handed over a chunk, and by that all before it. */
   #acknowledge(callback: Callback): void {
     if (this.bytesWritten === this.#accepted) {
-      callback(null);
+      // Behind those that have been told by now, and run in a tick of their own.
+      process.nextTick(callback, null);
     } else if (this.#over) {
-      callback(this.#failure ?? destroyed());
+      process.nextTick(callback, this.#reason ?? destroyed());
     } else {
       this.#callbacks.push({ until: this.#accepted, callback });
       this.#schedule();
@@ -270,7 +282,10 @@ export class WriteStream extends Writable {
     this.#withheld = done;
     if (this.#failure === undefined) {
       this.#issue(false);
-      this.#goOn();
+      if (this.#hasRoom) {
+        this.#withheld = undefined;
+        done();
+      }
     }
     this.#schedule();
   }
@@ -288,15 +303,26 @@ export class WriteStream extends Writable {
     this.#follow = this.start === undefined && this.#position !== null && !(own && this.autoClose);
     if (!blocks || !certain || this.#position === null) this.#flights = 1;
     this.#block = file.alignment.offset;
-    this.#unit = Math.ceil(this.#unit / this.#block) * this.#block;
+    if (file.direct) {
+      this.#unit = Math.ceil(this.#unit / this.#block) * this.#block;
+      this.#limit = Math.max(this.#limit, this.#depth === 1 ? 0 : this.#depth * this.#unit);
+    }
+    // The kernel copies one transfer at a time into the same file: one that is being copied and one to come are enough,
+    // and the larger they are, the less they cost.
+    else if (this.#position !== null) {
+      this.#unit = Math.max(this.#unit, Math.min(this.#limit / 2, LARGE));
+    }
   }
 
-  /** Takes the next chunk from the stream if there is room. */
+  /**
+   * Takes the next chunk from the stream if there is room; after what the stream has to say of those that it has taken
+   * over before.
+   */
   #goOn(): void {
     const done = this.#withheld;
     if (done === undefined || !this.#hasRoom) return;
     this.#withheld = undefined;
-    done();
+    process.nextTick(done);
   }
 
   get #hasRoom(): boolean {
@@ -487,6 +513,7 @@ export class WriteStream extends Writable {
   /** Nothing is under way, and nothing more will be. */
   #endAll(error: Error): void {
     this.#over = true;
+    this.#reason = error;
     for (const { callback } of this.#callbacks) process.nextTick(callback, error);
     this.#callbacks = [];
     this.#pending = [];
@@ -499,6 +526,7 @@ export class WriteStream extends Writable {
     this.#endAll(error);
     const tell = this.#withheld ?? this.#final;
     this.#withheld = this.#final = undefined;
+    if (!this.autoClose) this.#stream.rest();
     if (tell === undefined) fail(this, this.#state, error);
     else tell(error);
   }

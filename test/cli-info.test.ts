@@ -160,8 +160,8 @@ describe('fileaio info refuses in one line', { concurrency: 3 }, () => {
 
 describe('fileaio without a command that it knows refuses in one line', { concurrency: 3 }, () => {
   const cases: [title: string, args: string[], pattern: RegExp][] = [
-    ['nothing', [], /a command is missing: bench or info\. See fileaio --help/],
-    ['an unknown command', ['fly'], /unknown command "fly": there is bench and info/],
+    ['nothing', [], /a command is missing: bench or copy or info\. See fileaio --help/],
+    ['an unknown command', ['fly'], /unknown command "fly": there is bench and copy and info/],
     ['an unknown option', ['--fly'], /unknown option "--fly"/],
     ['the name of a built-in property', ['constructor'], /unknown command "constructor"/],
   ];

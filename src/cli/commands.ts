@@ -1,5 +1,6 @@
 /** The subcommands by name, and the one place where an error becomes a line and an exit code. */
 import { bench } from './bench.ts';
+import { copy } from './copy.ts';
 import { info } from './info.ts';
 import { print } from './output.ts';
 import { CliError, codeOf, EXIT_IO, EXIT_OK, oneLine, quote, reasonOf, usageError } from './usage.ts';
@@ -8,11 +9,12 @@ import { version } from './version.ts';
 /** A subcommand: takes the arguments after its name, answers with the exit code. */
 type Command = (args: string[]) => Promise<number>;
 
-const commands: Readonly<Record<string, Command>> = { bench, info };
+const commands: Readonly<Record<string, Command>> = { bench, copy, info };
 
-const HELP = `fileaio: real asynchronous file I/O for Node.js over Linux kernel AIO
+const HELP = `fileaio: real asynchronous file I/O for Node.js over io_uring and Linux kernel AIO
 
 Usage: fileaio bench [FILE] [options]   measure every engine beside node:fs/promises
+       fileaio copy SRC DST [options]   copy a file or a block device; DST is never half written
        fileaio info [FILE] [--json]     what this machine has, and what direct I/O on FILE needs
        fileaio --help | --version
 

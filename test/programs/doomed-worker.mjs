@@ -1,8 +1,16 @@
 // A worker with eight contexts and 64 reads in flight, which goes on in one of several ways until it is terminated.
 import { parentPort, workerData } from 'node:worker_threads';
 import { AioContext, AioRequest, allocBuffer } from '../../dist/index.js';
+import { createSimulatedDisk } from '../../dist/sim.js';
 
-const { how, engine, fd } = workerData;
+const { how } = workerData;
+let { engine, fd } = workerData;
+if (engine === 'simulated') {
+  // A disk belongs to its thread.
+  engine = createSimulatedDisk({ seed: 1 });
+  engine.install('/data', new Uint8Array(64 * 65536));
+  fd = engine.openSync('/data', 'r+');
+}
 const idle = Array.from(
   { length: 7 },
   () => new AioContext({ maxRequests: 8, engine, waitWithoutPendingRequests: true }),

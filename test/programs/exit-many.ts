@@ -3,13 +3,13 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { runTypeScript } from '../runtime.ts';
-import { engine } from './common.ts';
+import { engineName } from './common.ts';
 
 const file = fileURLToPath(new URL('./exit-in-flight.ts', import.meta.url));
 let good = 0;
 async function some(count: number): Promise<void> {
   for (let i = 0; i < count; i++) {
-    const child = spawn(process.execPath, [...runTypeScript, file, engine, 'exit'], { stdio: 'ignore' });
+    const child = spawn(process.execPath, [...runTypeScript, file, engineName, 'exit'], { stdio: 'ignore' });
     const [code, signal] = await once(child, 'exit');
     if (code === 7 && signal === null) good++;
   }

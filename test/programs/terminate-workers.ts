@@ -4,14 +4,14 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { AioContext } from '../../src/index.ts';
-import { anonymousFile, engine } from './common.ts';
+import { anonymousFile, engine, engineName } from './common.ts';
 
 const fd = anonymousFile(64 * 65536);
 const used = () => Number(readFileSync('/proc/sys/fs/aio-nr', 'utf8'));
 const before = used();
 for (let round = 0; round < 50; round++) {
   const worker = new Worker(new URL('./doomed-worker.mjs', import.meta.url), {
-    workerData: { how: process.argv[3], engine, fd },
+    workerData: { how: process.argv[3], engine: engineName, fd },
     execArgv: [],
   });
   await once(worker, 'message');
