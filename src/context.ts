@@ -1,5 +1,5 @@
 import { type AlignedPool, slabOf } from './buffer.ts';
-import type { Engine, EngineHost, EngineName } from './engine.ts';
+import type { Clock, Engine, EngineHost, EngineName, EngineSource } from './engine.ts';
 import { openEngine } from './engines/select.ts';
 import {
   AioError,
@@ -22,9 +22,10 @@ export interface AioContextOptions {
   readonly maxRequests: number;
   /**
    * Which engine carries the requests. `'auto'` (the default) takes the first that works here, or the one that the
-   * environment variable `FILEAIO_ENGINE` names. One asked for by name is never replaced by another.
+   * environment variable `FILEAIO_ENGINE` names. One asked for by name is never replaced by another. A simulated disk
+   * (`fileaio/sim`) is an engine, too: it takes the descriptors that it gave out, and time is its own.
    */
-  readonly engine?: EngineName | 'auto';
+  readonly engine?: EngineName | 'auto' | EngineSource;
   /**
    * io_uring only: a kernel thread takes submissions by polling for them, so that submitting needs no system call; it burns a
    * processor while it does. For programs that are alone on their machine and have measured it. Default `false`.
@@ -40,7 +41,7 @@ export interface WaitOptions {
   readonly min?: number;
   /** The most to hand out; what is beyond stays for the next wait. Default: no limit. */
   readonly max?: number;
-  /** In milliseconds, on the monotonic clock; fractions count. Default: no limit. */
+  /** In milliseconds, on the monotonic clock, or the virtual one of a simulated disk; fractions count. Default: no limit. */
   readonly timeoutMs?: number;
   /** Aborting it rejects the wait with an AbortError and leaves every request as it was. */
   readonly signal?: AbortSignal;
@@ -149,6 +150,7 @@ export class AioContext {
   // Private, with accessors: rings and slots were made for this number, and a program could assign to a property.
   readonly #maxRequests: number;
   readonly #engine: Engine;
+  readonly #clock: Clock;
   readonly #waitWithoutPending: boolean;
 
   /** The transfer in each slot, from submit until it is handed out. */
@@ -179,7 +181,7 @@ export class AioContext {
   #taker: Taker | undefined;
   #takerArmed = false;
   #closing: Promise<void> | undefined;
-  #lastTurn = performance.now();
+  #lastTurn: number;
 
   // One field each, not an object: they change on the hot path.
   #submitted = 0;
@@ -214,6 +216,8 @@ export class AioContext {
       ready: () => this.#ready(),
     };
     this.#engine = openEngine(engine, host, maxRequests, { sqpoll });
+    this.#clock = this.#engine.clock ?? performance;
+    this.#lastTurn = this.#clock.now();
     abandoned.register(this, this.#engine.abandon, this);
     this.#maxRequests = maxRequests;
     this.#waitWithoutPending = waitWithoutPendingRequests;
@@ -403,7 +407,9 @@ export class AioContext {
     this.#done[tail < this.#maxRequests ? tail : tail - this.#maxRequests] = transfer.slot;
     this.#doneCount++;
     // Now, while the descriptor still means what it meant.
-    if (transfer.result === -EINVAL) transfer.detail = misalignment(transfer);
+    if (transfer.result === -EINVAL) {
+      transfer.detail = misalignment(transfer, this.#engine.alignmentOf?.(transfer.fd));
+    }
   }
 
   /** Submits the next groups of vectored transfers of which the kernel took only a part at once. */
@@ -518,7 +524,7 @@ export class AioContext {
   wait(options?: WaitOptions): Promise<WaitResult> {
     try {
       const wait = this.#beginWait(options, 'wait');
-      const turn = performance.now() - this.#lastTurn > LOOP_TURN_MS;
+      const turn = this.#clock.now() - this.#lastTurn > LOOP_TURN_MS;
       if (!turn) {
         this.#reap();
         const result = this.#outcome(wait.min, wait.max);
@@ -536,7 +542,7 @@ export class AioContext {
       const waiter: Waiter = {
         min,
         max,
-        deadline: performance.now() + timeoutMs,
+        deadline: this.#clock.now() + timeoutMs,
         signal,
         resolve,
         reject,
@@ -563,9 +569,9 @@ export class AioContext {
   /** Until a completion, a wake-up or the deadline, whichever is first. Calls `#ready` then. */
   #sleep(waiter: Waiter): void {
     waiter.armed = true;
-    this.#engine.arm();
-    if (waiter.deadline !== Infinity && waiter.timer === undefined) {
-      const left = Math.ceil(waiter.deadline - performance.now());
+    this.#engine.arm(waiter.deadline);
+    if (waiter.deadline !== Infinity && waiter.timer === undefined && this.#engine.clock === undefined) {
+      const left = Math.ceil(waiter.deadline - this.#clock.now());
       waiter.timer = setTimeout(
         () => {
           waiter.timer = undefined;
@@ -598,7 +604,7 @@ export class AioContext {
       this.#look(this.#taker);
       return;
     }
-    const now = performance.now();
+    const now = this.#clock.now();
     this.#lastTurn = now;
     const waiter = this.#waiter;
     if (waiter === undefined) return;
@@ -638,12 +644,12 @@ export class AioContext {
    */
   waitSync(options?: WaitOptions): WaitResult {
     const { min, max, timeoutMs } = this.#beginWait(options, 'waitSync', this.#engine.cannotBlock);
-    const deadline = timeoutMs === Infinity ? Infinity : performance.now() + timeoutMs;
+    const deadline = timeoutMs === Infinity ? Infinity : this.#clock.now() + timeoutMs;
     if (min === 0 || timeoutMs === 0) this.#reap();
     for (;;) {
       const result = this.#outcome(min, max);
       if (result !== undefined) return result;
-      const left = deadline === Infinity ? Infinity : deadline - performance.now();
+      const left = deadline === Infinity ? Infinity : deadline - this.#clock.now();
       if (left <= 0) return this.#handOut(max, 'timeout');
       this.#engine.block(left);
       this.#continue();

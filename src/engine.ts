@@ -2,15 +2,22 @@
  * The contract of a backend. A context decides (states, counting, waiting, outcomes); an engine carries transfers to the
  * kernel and brings results back. The core knows engines by this interface only; `engines/select.ts` alone knows their names.
  */
+import type { Alignment } from './alignment.ts';
 import type { Memory } from './buffer.ts';
 import type { Transfer } from './transfer.ts';
 import type { WakeCell } from './wake.ts';
 
 /**
  * How requests get to the kernel. `'kernel-aio'` and `'io-uring'` exist on Linux and need the native shim; `'threads'` is node:fs and its
- * thread pool, which is everywhere, and cannot do `waitSync`.
+ * thread pool, which is everywhere, and cannot do `waitSync`. `'simulated'` is what contexts and files on a simulated disk
+ * (`fileaio/sim`) say that they have; to ask for it, give the disk itself.
  */
-export type EngineName = 'kernel-aio' | 'io-uring' | 'threads';
+export type EngineName = 'kernel-aio' | 'io-uring' | 'threads' | 'simulated';
+
+/** Milliseconds since some beginning. */
+export interface Clock {
+  now(): number;
+}
 
 /** What direct I/O needs, and how much a context can hold. */
 export interface Limits {
@@ -43,6 +50,9 @@ export interface Engine {
   /** Where `block` cannot be called: why, and what to do instead. Then it is not called. */
   readonly cannotBlock?: string;
 
+  /** Where time is not the world's: all waits are counted on it, and `arm` and `block` are what makes it pass. */
+  readonly clock?: Clock;
+
   /**
    * Submits `batch[from]` up to `batch[to]` (not included), in order, in one native call where the kernel takes them all. A
    * transfer that the kernel refuses is completed with its error, and the rest go on.
@@ -67,8 +77,10 @@ export interface Engine {
   /**
    * From here on call `host.ready` whenever there may be something to reap, and keep the event loop alive. Called anew before each
    * sleep, so that what fired in between can be armed again.
+   *
+   * @param deadlineMs - for an engine with a clock of its own: when to call at the latest.
    */
-  arm(): void;
+  arm(deadlineMs?: number): void;
 
   /** Ends what `arm` began. */
   disarm(): void;
@@ -81,6 +93,11 @@ export interface Engine {
 
   /** A hint that many requests will use this descriptor. */
   associate(fd: number): void;
+
+  /**
+   * For an engine whose descriptors are not the kernel's: what direct I/O on one needs, `undefined` for one that needs nothing.
+   */
+  alignmentOf?(fd: number): Alignment | undefined;
 
   /** A hint that many requests will use this memory. Where there is none of this, there is nothing to gain. */
   associateMemory?(memory: Memory): void;
@@ -109,4 +126,18 @@ export interface EngineDriver {
   maxOutstanding(): number;
   /** @throws AioError when the kernel refuses: `ERR_AIO_NOT_SUPPORTED`, `ERR_AIO_INSUFFICIENT_EVENTS`, … */
   open(host: EngineHost, maxRequests: number, options: EngineOptions): Engine;
+  /** For an engine whose files are not the kernel's: what direct I/O on one needs. */
+  alignmentOf?(path: string): Alignment;
+}
+
+/** Where something that can be given as an engine has its driver. */
+export const DRIVER: unique symbol = Symbol('fileaio.driver');
+
+/** What can be given as an engine in place of a name: a simulated disk. Its content is private. */
+export interface EngineSource {
+  readonly [DRIVER]: EngineDriver;
+}
+
+export function isEngineSource(value: unknown): value is EngineSource {
+  return typeof value === 'object' && value !== null && DRIVER in value;
 }

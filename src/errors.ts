@@ -56,7 +56,7 @@ const systemErrors = getSystemErrorMap();
 const systemNumbers = new Map(Array.from(systemErrors, ([errno, [code]]) => [code, -errno]));
 
 /** The number of an error as libuv has it here: the kernel's own, except on Windows. `onLinux` is the same on all its architectures. */
-function errnoOf(code: string, onLinux: number): number {
+export function errnoOf(code: string, onLinux: number): number {
   return systemNumbers.get(code) ?? onLinux;
 }
 

@@ -1,6 +1,6 @@
 export { AlignedPool, type AlignedPoolOptions, allocBuffer } from './buffer.ts';
 export { AioContext, type AioContextOptions, type AioStats, type WaitOptions, type WaitResult } from './context.ts';
-export type { EngineName, Limits } from './engine.ts';
+export type { EngineName, EngineSource, Limits } from './engine.ts';
 export { type EngineInfo, engines } from './engines/select.ts';
 export { AioError, type AioErrorDetails } from './errors.ts';
 export { getLimits } from './limits.ts';

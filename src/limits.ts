@@ -1,6 +1,5 @@
-import { alignmentOf } from './alignment.ts';
-import type { EngineName, Limits } from './engine.ts';
-import { maxOutstanding } from './engines/select.ts';
+import type { EngineName, EngineSource, Limits } from './engine.ts';
+import { alignmentWith, maxOutstanding } from './engines/select.ts';
 import { invalidArgType, invalidArgValue } from './errors.ts';
 import { loadNative } from './native.ts';
 
@@ -14,11 +13,11 @@ import { loadNative } from './native.ts';
  * Costs a few small reads of /proc, and one statx(2) for `path`.
  *
  * @param path - of an existing file or block device.
- * @param engine - default: the engine that `'auto'` takes.
+ * @param engine - default: the engine that `'auto'` takes. With a simulated disk, `path` is one of its files.
  * @throws AioError `ENOENT`, `EACCES`, … for a path that cannot be looked at, `ERR_AIO_NOT_SUPPORTED`; TypeError
  * `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`.
  */
-export function getLimits(path?: string, engine: EngineName | 'auto' = 'auto'): Limits {
+export function getLimits(path?: string, engine: EngineName | 'auto' | EngineSource = 'auto'): Limits {
   if (path !== undefined && typeof path !== 'string') throw invalidArgType('path', 'of type string', path);
   if (path?.includes('\0')) throw invalidArgValue('path', 'must not contain null bytes');
   const most = maxOutstanding(engine);
@@ -26,6 +25,6 @@ export function getLimits(path?: string, engine: EngineName | 'auto' = 'auto'): 
     const page = loadNative().native?.pageSize ?? 4096;
     return { maxOutstanding: most, bufferAlignment: page, offsetAlignment: page };
   }
-  const { buffer, offset } = alignmentOf(path);
+  const { buffer, offset } = alignmentWith(engine, path);
   return { maxOutstanding: most, bufferAlignment: buffer, offsetAlignment: offset };
 }

@@ -6,10 +6,11 @@
 import { constants as files, fstatSync } from 'node:fs';
 import { constants } from 'node:os';
 import { SEEK_CUR, SEEK_END, SEEK_SET } from './abi/file.ts';
+import { onAbort, throwIfAborted } from './abort.ts';
 import { type Alignment, alignmentOf } from './alignment.ts';
 import { putBounce, takeBounce } from './bounce.ts';
 import { isResizable, locate, located, Memory } from './buffer.ts';
-import type { EngineName } from './engine.ts';
+import type { EngineName, EngineSource } from './engine.ts';
 import { fileEngines } from './engines/select.ts';
 import { AioError, abortError, EINVAL, nodeError } from './errors.ts';
 import { Line } from './line.ts';
@@ -27,6 +28,18 @@ export interface OpenFileOptions {
   /** It was opened with O_APPEND. */
   readonly append?: boolean;
   readonly engine?: EngineName | 'auto';
+  /** Where the descriptor is from, if not from the kernel; that carries the transfers, too. */
+  readonly source?: EngineSource & Descriptors;
+}
+
+/** What is asked of a descriptor besides transfers. */
+export interface Descriptors {
+  /** lseek(2): the new position, or the negative errno; `undefined` where nobody can be asked. */
+  seek(fd: number, offset: number, whence: number): number | undefined;
+  /** Of one with O_DIRECT. */
+  alignmentOf(fd: number): Alignment;
+  /** Turns O_DIRECT on and off; `false` where that cannot be done. */
+  setDirect(fd: number, direct: boolean): boolean;
 }
 
 /** A position that means the current one. */
@@ -40,6 +53,20 @@ const BOUNCE_BYTES = 2 ** 23;
 
 /** From so many bytes on, a read whose head or tail are not aligned has the rest in place. Copying less is cheaper than more segments. */
 const FRAMED_BYTES = 2 ** 16;
+
+const kernel: Descriptors = {
+  seek: (fd, offset, whence) => loadNative().native?.seek(fd, offset, whence),
+
+  alignmentOf,
+
+  setDirect(fd, direct) {
+    const { native } = loadNative();
+    if (native === undefined) return false;
+    const flags = native.statusFlags(fd);
+    native.setStatusFlags(fd, direct ? flags | O_DIRECT : flags & ~O_DIRECT);
+    return true;
+  },
+};
 
 const UNALIGNED: Alignment = { buffer: 1, offset: 1, source: 'none needed: the file goes through the page cache' };
 
@@ -62,7 +89,8 @@ export class OpenFile {
   /** Pipes, sockets and terminals are not: all that they have is the current position. */
   readonly seekable: boolean;
   readonly alignment: Alignment;
-  readonly #engines: readonly EngineName[];
+  readonly #descriptors: Descriptors;
+  readonly #engines: readonly (EngineName | EngineSource)[];
   #queue: Queue;
   /** For what happens at the current position. */
   readonly #line = new Line();
@@ -75,14 +103,14 @@ export class OpenFile {
    * @param fd - open, and not closed before everything that is begun here has ended. It stays the caller's.
    * @throws AioError `ERR_AIO_NOT_SUPPORTED` for an engine that cannot work here, or not with such a file.
    */
-  constructor(fd: number, { direct = false, append = false, engine = 'auto' }: OpenFileOptions = {}) {
+  constructor(fd: number, { direct = false, append = false, engine = 'auto', source }: OpenFileOptions = {}) {
     this.fd = fd;
     this.direct = direct;
     this.append = append;
-    const { native } = loadNative();
-    this.seekable = native === undefined || native.seek(fd, 0, SEEK_CUR) !== -ESPIPE;
-    this.alignment = direct ? alignmentOf(fd) : UNALIGNED;
-    this.#engines = fileEngines(engine, direct);
+    this.#descriptors = source ?? kernel;
+    this.seekable = this.#descriptors.seek(fd, 0, SEEK_CUR) !== -ESPIPE;
+    this.alignment = direct ? this.#descriptors.alignmentOf(fd) : UNALIGNED;
+    this.#engines = source === undefined ? fileEngines(engine, direct) : [source];
     this.#queue = openQueue(this.#engines);
     if (this.engine === 'kernel-aio' && !this.seekable) {
       throw new AioError(
@@ -260,6 +288,10 @@ export class OpenFile {
    */
   async writeAll(view: Uint8Array, position: Position, signal?: AbortSignal): Promise<void> {
     throwIfAborted(signal);
+    if (isResizable(view)) {
+      await this.writeAll(gather([view], Buffer.allocUnsafeSlow(view.byteLength)), position, signal);
+      return;
+    }
     if (position === null || this.append) {
       // Other writes at the end, or here, must not come in between.
       await this.#line.run(() => this.#writeAllHere(view, signal), signal);
@@ -314,13 +346,12 @@ export class OpenFile {
 
   /** With O_DIRECT off for a while: other transfers that are begun meanwhile go through the page cache as well, and do no harm. */
   async #around<T>(step: () => Promise<T>): Promise<T> {
-    const { native } = loadNative();
-    if (native === undefined) return await step();
-    if (this.#indirect++ === 0) native.setStatusFlags(this.fd, native.statusFlags(this.fd) & ~O_DIRECT);
+    if (this.#indirect === 0 && !this.#descriptors.setDirect(this.fd, false)) return await step();
+    this.#indirect++;
     try {
       return await step();
     } finally {
-      if (--this.#indirect === 0) native.setStatusFlags(this.fd, native.statusFlags(this.fd) | O_DIRECT);
+      if (--this.#indirect === 0) this.#descriptors.setDirect(this.fd, true);
     }
   }
 
@@ -335,15 +366,13 @@ export class OpenFile {
 
   /** The current position; `undefined` where there is none, or nobody to ask. */
   tell(): number | undefined {
-    const { native } = loadNative();
-    if (native === undefined || !this.seekable) return undefined;
-    const position = native.seek(this.fd, 0, SEEK_CUR);
-    return position < 0 ? undefined : position;
+    const position = this.seekable ? this.#descriptors.seek(this.fd, 0, SEEK_CUR) : undefined;
+    return position === undefined || position < 0 ? undefined : position;
   }
 
   /** Sets the current position, if the file has one. */
   seek(position: number): void {
-    loadNative().native?.seek(this.fd, position, SEEK_SET);
+    this.#descriptors.seek(this.fd, position, SEEK_SET);
   }
 
   /**
@@ -370,7 +399,7 @@ export class OpenFile {
 
   #moved(operation: Operation, from: number | bigint, bytes: number): void {
     if (from === HERE || bytes === 0) return;
-    if (operation === WRITE && this.append) loadNative().native?.seek(this.fd, 0, SEEK_END);
+    if (operation === WRITE && this.append) this.#descriptors.seek(this.fd, 0, SEEK_END);
     else this.seek(Number(from) + bytes);
   }
 
@@ -469,6 +498,7 @@ export class OpenFile {
     if (head !== undefined) views.unshift(head.subarray(0, block));
     if (tail !== undefined) views.push(tail.subarray(0, block));
     const bytes = (await this.#transfer(READ, views, position - before, signal)) - before;
+    checkAttached([middle]);
     const inFirst = clamp(bytes, first.length);
     const inLast = clamp(bytes - first.length - middle.length, last.length);
     if (head !== undefined) first.set(head.subarray(before, before + inFirst));
@@ -492,6 +522,7 @@ export class OpenFile {
     const bounce = takeBounce(length);
     const moved = await this.#transfer(READ, [bounce.subarray(0, length)], position - before, signal);
     const bytes = clamp(moved - before, wanted);
+    checkAttached(views);
     scatter(bounce.subarray(before, before + bytes), views, skip);
     putBounce(bounce);
     return bytes;
@@ -509,6 +540,7 @@ export class OpenFile {
     let done = 0;
     while (done < total) {
       throwIfAborted(signal);
+      checkAttached(views);
       const wanted = Math.min(total - done, BOUNCE_BYTES);
       const bounce = takeBounce(wanted);
       const piece = gather(views, bounce.subarray(0, wanted), done);
@@ -538,7 +570,7 @@ export class OpenFile {
 }
 
 /** The queue of the first engine that works, with its context. */
-function openQueue(names: readonly EngineName[]): Queue {
+function openQueue(names: readonly (EngineName | EngineSource)[]): Queue {
   let reason: unknown;
   for (const name of names) {
     const queue = queueOf(name);
@@ -596,18 +628,18 @@ const SYSCALLS: Readonly<Record<Operation, string>> = {
 };
 
 function withdrawOnAbort(queue: Queue, call: Call, signal: AbortSignal): void {
-  const onAbort = (): void => queue.withdraw(call);
   const { done } = call;
-  signal.addEventListener('abort', onAbort, { once: true });
+  const forget = onAbort(signal, () => queue.withdraw(call));
   call.done = () => {
-    signal.removeEventListener('abort', onAbort);
+    forget();
     if (signal.aborted) call.reject(abortError(signal));
     else done(call);
   };
 }
 
-function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted === true) throw abortError(signal);
+/** Throws `ERR_AIO_BUFFER_DETACHED` for memory that was transferred away since. */
+function checkAttached(views: readonly ArrayBufferView[]): void {
+  for (const view of views) locate('buffer', view, true);
 }
 
 function clamp(value: number, most: number): number {

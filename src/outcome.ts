@@ -2,7 +2,7 @@
  * From what the kernel answered to what a person reads: the status of a request, and the error that is built from it
  * when somebody asks.
  */
-import { alignmentOf, isDirect } from './alignment.ts';
+import { type Alignment, alignmentOf, isDirect } from './alignment.ts';
 import { AioError, codeOf, ECANCELED, EINVAL, textOf } from './errors.ts';
 import { loadNative } from './native.ts';
 import { FDATASYNC, FSYNC, READ, type Transfer } from './transfer.ts';
@@ -26,11 +26,14 @@ export function describe(transfer: Transfer): string {
 /**
  * Why the kernel answered EINVAL to a direct transfer, or '' if alignment is not the reason. Worked out only after the
  * fact, so that a good transfer pays nothing for it.
+ *
+ * @param given - what it needs, where that is not the kernel's to say.
  */
-export function misalignment(transfer: Transfer): string {
-  if (transfer.operation === FSYNC || transfer.operation === FDATASYNC || !isDirect(transfer.fd)) return '';
+export function misalignment(transfer: Transfer, given?: Alignment): string {
+  if (transfer.operation === FSYNC || transfer.operation === FDATASYNC) return '';
+  if (given === undefined && !isDirect(transfer.fd)) return '';
   const found: string[] = [];
-  const needs = needed(transfer.fd);
+  const needs = given ?? needed(transfer.fd);
   if (needs === undefined) return '';
   const known = loadNative().native !== undefined;
   const past = Number(transfer.position % BigInt(needs.offset));

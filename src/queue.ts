@@ -3,7 +3,7 @@
  * down in one batch. It is made when there is something to do, and closed soon after there is nothing.
  */
 import { AioContext, type Taker, takeFrom } from './context.ts';
-import type { EngineName } from './engine.ts';
+import { DRIVER, type EngineName, type EngineSource } from './engine.ts';
 import { AioError, EINTR } from './errors.ts';
 import { failure } from './outcome.ts';
 import { AioRequest, transferOf } from './request.ts';
@@ -23,7 +23,8 @@ const BATCH_BYTES = 2 ** 21;
 
 /**
  * Completions that are there at once lead to the next calls without the event loop, and a fast device could go on so for ever.
- * After this long timers and sockets get their turn: so short that they hardly notice.
+ * After this long timers and sockets get their turn: so short that they hardly notice. Not with virtual time, where every wait goes
+ * through the event loop, and nothing may depend on how fast this machine is.
  */
 const TURN_MS = 0.25;
 
@@ -77,6 +78,8 @@ const BOUNCE_KEPT = 64 * 1024;
 
 export class Queue implements Taker {
   readonly engine: EngineName;
+  readonly #source: EngineName | EngineSource;
+  readonly #turnMs: number;
   #context: AioContext | undefined;
   #look: () => void = ignore;
   /** Calls that wait for their turn, from `#next` on. Where one was withdrawn there is none. */
@@ -98,8 +101,10 @@ export class Queue implements Taker {
     this.#flush(now);
   };
 
-  constructor(engine: EngineName) {
-    this.engine = engine;
+  constructor(source: EngineName | EngineSource) {
+    this.#source = source;
+    this.engine = typeof source === 'string' ? source : source[DRIVER].name;
+    this.#turnMs = typeof source === 'string' ? TURN_MS : Infinity;
   }
 
   /**
@@ -110,7 +115,7 @@ export class Queue implements Taker {
   open(): void {
     this.#used = true;
     if (this.#context !== undefined) return;
-    const context = makeContext(this.engine);
+    const context = makeContext(this.#source);
     this.#context = context;
     this.#look = takeFrom(context, this);
     this.#idle = setInterval(() => this.#closeIfIdle(), IDLE_MS).unref();
@@ -141,7 +146,7 @@ export class Queue implements Taker {
   }
 
   #flush(now: number): void {
-    if (now - this.#lastTurn > TURN_MS) {
+    if (now - this.#lastTurn > this.#turnMs) {
       setImmediate(this.#onTurn);
       return;
     }
@@ -355,7 +360,7 @@ export class Queue implements Taker {
 }
 
 /** As large as the kernel has room for. */
-function makeContext(engine: EngineName): AioContext {
+function makeContext(engine: EngineName | EngineSource): AioContext {
   for (const maxRequests of ROOMS) {
     try {
       return new AioContext({ maxRequests, engine });
@@ -364,17 +369,22 @@ function makeContext(engine: EngineName): AioContext {
       if (!crowded || maxRequests === ROOMS.at(-1)) throw error;
     }
   }
-  throw new AioError('ERR_AIO_NOT_SUPPORTED', `No context with the engine '${engine}' could be made`);
+  throw new AioError(
+    'ERR_AIO_NOT_SUPPORTED',
+    `No context with the engine '${typeof engine === 'string' ? engine : engine[DRIVER].name}' could be made`,
+  );
 }
 
 const queues = new Map<EngineName, Queue>();
+const queuesOfSources = new WeakMap<EngineSource, Queue>();
 
 /** The queue of this thread for an engine. */
-export function queueOf(engine: EngineName): Queue {
-  let queue = queues.get(engine);
+export function queueOf(engine: EngineName | EngineSource): Queue {
+  let queue = typeof engine === 'string' ? queues.get(engine) : queuesOfSources.get(engine);
   if (queue === undefined) {
     queue = new Queue(engine);
-    queues.set(engine, queue);
+    if (typeof engine === 'string') queues.set(engine, queue);
+    else queuesOfSources.set(engine, queue);
   }
   return queue;
 }

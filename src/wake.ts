@@ -97,6 +97,11 @@ export class WakeCell {
     return true;
   }
 
+  /** For cells without a descriptor: blocks this thread until there is a wake-up, or `timeoutMs` passed. */
+  sleep(timeoutMs: number): void {
+    Atomics.wait(this.cell, WAKES, 0, timeoutMs);
+  }
+
   /** For cells without a descriptor: wake-ups do nothing from here on, and the watch under way, if there is one, ends. */
   retire(): void {
     Atomics.or(this.cell, STATE, CLOSED);

@@ -1,5 +1,14 @@
 /** The one place that knows the engines by name. */
-import type { Engine, EngineDriver, EngineHost, EngineName, EngineOptions } from '../engine.ts';
+import { type Alignment, alignmentOf } from '../alignment.ts';
+import {
+  DRIVER,
+  type Engine,
+  type EngineDriver,
+  type EngineHost,
+  type EngineName,
+  type EngineOptions,
+  isEngineSource,
+} from '../engine.ts';
 import { AioError, checkInteger, invalidArgType, invalidArgValue } from '../errors.ts';
 import { ioUring } from './io-uring.ts';
 import { kernelAio } from './kernel-aio.ts';
@@ -25,6 +34,8 @@ export interface EngineInfo {
  * Every engine, in the order in which `'auto'` tries them, with whether it works in this process. Found out by doing it, not by
  * version numbers: a container may forbid what the kernel has. The last, `'threads'`, always works.
  *
+ * A simulated disk (`fileaio/sim`) is not among them: it is none of this machine's.
+ *
  * Costs a kernel context for one request per engine on the first call; what works is remembered.
  *
  * @example
@@ -40,6 +51,12 @@ export function engines(): EngineInfo[] {
 }
 
 function named(name: string, argument: string): EngineDriver {
+  if (name === 'simulated') {
+    throw invalidArgValue(
+      argument,
+      "is 'simulated', which is no disk yet: make one with createSimulatedDisk() of 'fileaio/sim', and give that as the engine",
+    );
+  }
   const driver = drivers.find((candidate) => candidate.name === name);
   if (driver === undefined) {
     throw invalidArgValue(argument, `is '${name}', which is no engine. There is: ${names()}, 'auto'`);
@@ -54,6 +71,7 @@ function isDriver(value: unknown): value is EngineDriver {
 
 /** What an `engine` option stands for: one driver that is asked for, by name or as it is, or all to try in turn. */
 function candidates(engine: unknown): readonly EngineDriver[] {
+  if (isEngineSource(engine)) return [engine[DRIVER]];
   if (isDriver(engine)) return [engine];
   if (typeof engine !== 'string') throw invalidArgType('options.engine', "the name of an engine, or 'auto'", engine);
   if (engine !== 'auto') return [named(engine, 'options.engine')];
@@ -68,6 +86,12 @@ function candidates(engine: unknown): readonly EngineDriver[] {
  * @throws TypeError for what is no engine.
  */
 export function fileEngines(engine: unknown, direct: boolean): readonly EngineName[] {
+  if (isEngineSource(engine)) {
+    throw invalidArgValue(
+      'options.engine',
+      "is a simulated disk, which cannot carry the transfers of this machine's files: open files of its own with disk.open()",
+    );
+  }
   const found = candidates(engine).map(({ name }) => name);
   return found.length === 1 || direct ? found : found.filter((name) => name !== 'kernel-aio');
 }
@@ -108,4 +132,9 @@ export function maxOutstanding(engine: unknown): number {
     if (why !== undefined) throw new AioError('ERR_AIO_NOT_SUPPORTED', why);
     return driver.maxOutstanding();
   });
+}
+
+/** What direct I/O on a file of this engine needs. */
+export function alignmentWith(engine: unknown, path: string): Alignment {
+  return first(engine, (driver) => driver.alignmentOf?.(path) ?? alignmentOf(path));
 }
