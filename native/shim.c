@@ -51,7 +51,7 @@ struct slab {
   struct env *env;
   void *base;       /* NULL once it is free */
   atomic_int pins;  /* transfers in flight, counted by TypeScript through an ArrayBuffer of its own */
-  int buffers;      /* ArrayBuffers that still show the memory, or the count */
+  atomic_int buffers; /* ArrayBuffers that still show the memory, or the count */
 };
 
 /* One per JavaScript thread. */
@@ -64,10 +64,11 @@ struct env {
   napi_async_context async;
   napi_async_cleanup_hook_handle hook;
   struct port *ports;
+  pthread_mutex_t lock; /* of the orphans: Deno drops buffers on whatever thread its collector uses */
   struct slab *orphans; /* dropped by JavaScript, still pinned */
-  size_t refs;          /* the environment itself and each slab */
+  atomic_size_t refs;   /* the environment itself and each slab */
   bool leaving, ended;
-  bool quiet; /* nothing is in flight any more, and nothing can be */
+  atomic_bool quiet; /* nothing is in flight any more, and nothing can be */
 };
 
 enum port_event { PORT_READY = 0, PORT_CLOSED = 1 };
@@ -298,7 +299,9 @@ static napi_value address(napi_env env, napi_callback_info info) {
 }
 
 static void drop_env(struct env *state) {
-  if (--state->refs == 0) free(state);
+  if (atomic_fetch_sub(&state->refs, 1) > 1) return;
+  pthread_mutex_destroy(&state->lock);
+  free(state);
 }
 
 static void free_memory(struct slab *slab) {
@@ -308,7 +311,7 @@ static void free_memory(struct slab *slab) {
 
 /* The struct goes last: the count is part of it. */
 static void drop_buffer(struct slab *slab) {
-  if (--slab->buffers > 0) return;
+  if (atomic_fetch_sub(&slab->buffers, 1) > 1) return;
   struct env *state = slab->env;
   free(slab);
   drop_env(state);
@@ -318,13 +321,17 @@ static void drop_buffer(struct slab *slab) {
 static void memory_dropped(napi_env env, void *data, void *hint) {
   (void)env, (void)data;
   struct slab *slab = hint;
-  if (atomic_load(&slab->pins) <= 0 || slab->env->quiet) {
-    free_memory(slab);
-    drop_buffer(slab);
-    return;
+  struct env *state = slab->env;
+  pthread_mutex_lock(&state->lock);
+  bool pinned = atomic_load(&slab->pins) > 0 && !state->quiet;
+  if (pinned) {
+    slab->next = state->orphans;
+    state->orphans = slab;
   }
-  slab->next = slab->env->orphans;
-  slab->env->orphans = slab;
+  pthread_mutex_unlock(&state->lock);
+  if (pinned) return;
+  free_memory(slab);
+  drop_buffer(slab);
 }
 
 static void count_dropped(napi_env env, void *data, void *hint) {
@@ -332,16 +339,26 @@ static void count_dropped(napi_env env, void *data, void *hint) {
   drop_buffer(hint);
 }
 
+/* The environment must not go with the last of them: whoever calls this has a reference to it. */
 static void free_orphans(struct env *state, bool all) {
+  struct slab *done = NULL;
+  pthread_mutex_lock(&state->lock);
   for (struct slab **link = &state->orphans; *link != NULL;) {
     struct slab *slab = *link;
     if (all || atomic_load(&slab->pins) <= 0) {
       *link = slab->next;
-      free_memory(slab);
-      drop_buffer(slab);
+      slab->next = done;
+      done = slab;
     } else {
       link = &slab->next;
     }
+  }
+  pthread_mutex_unlock(&state->lock);
+  while (done != NULL) {
+    struct slab *slab = done;
+    done = slab->next;
+    free_memory(slab);
+    drop_buffer(slab);
   }
 }
 
@@ -826,6 +843,7 @@ NAPI_MODULE_INIT() {
   if (state == NULL) return NULL;
   state->napi = env;
   state->refs = 1;
+  pthread_mutex_init(&state->lock, NULL);
   napi_value name;
   const struct {
     const char *name;

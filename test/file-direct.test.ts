@@ -20,7 +20,7 @@ import { allocBuffer, type EngineName, engines, getLimits } from '../src/index.t
 import * as fileaio from '../src/promises.ts';
 import { chosen } from './conformance.ts';
 import { type Api, asNode24, compare, content, directSequences, handleNames, invokeIt, World } from './file-model.ts';
-import { runtime } from './runtime.ts';
+import { lacks, runtime } from './runtime.ts';
 import { coded, O_DIRECT, O_RDONLY, scratch } from './support.ts';
 
 type Handle = Awaited<ReturnType<typeof fileaio.open>>;
@@ -36,7 +36,7 @@ const parameters = {
 const suite = { timeout: 300_000 };
 
 /** A file or device of `size` bytes; a device has a size of its own, at least that. */
-type Place = (t: TestContext, size: number) => { path: string; data: Buffer } | { why: string };
+type Place = (t: TestContext, size: number) => { path: string; data: Buffer; opened?: () => void } | { why: string };
 
 function fileIn(parent: string): Place {
   return (t, size) => {
@@ -56,8 +56,8 @@ const largeSectors: Place = (t, size) => {
   try {
     const options = ['-b', '4096', '-f', '--show', backing];
     const path = execFileSync('losetup', options, { encoding: 'utf8', stdio: 'pipe' }).trim();
-    t.after(() => void execFileSync('losetup', ['-d', path]));
-    return { path, data };
+    // Detached while it is open, it goes with the last descriptor of it, however the test ends.
+    return { path, data, opened: () => void execFileSync('losetup', ['-d', path]) };
   } catch (error) {
     return { why: `no loop device can be made: ${error instanceof Error ? error.message.split('\n')[0] : error}` };
   }
@@ -129,6 +129,7 @@ for (const { name: engine, available, why } of engines()) {
           return undefined;
         }
         const handle = await opened(t, made.path, engine, flags);
+        made.opened?.();
         return { ...made, handle, unit: handle.alignment.offset };
       }
 
@@ -147,6 +148,7 @@ for (const { name: engine, available, why } of engines()) {
       });
 
       test('every shape of read, around every boundary, gives the bytes and touches nothing else', async (t) => {
+        if (engine === 'threads' && !isFile && lacks('aligned reads of node:fs', t)) return;
         for (const size of isFile ? [16 * 4096, 16 * 4096 + 123, 100] : [16 * 4096]) {
           const started = await start(t, size);
           if (started === undefined) return;
@@ -426,7 +428,7 @@ for (const { name: engine, available, why } of engines()) {
         assert.equal((await read(9999)).length, 0);
         const fd = openSync(path, 'r+');
         t.after(() => closeSync(fd));
-        writeSync(fd, 'through the cache', 4095);
+        writeSync(fd, Buffer.from('through the cache'), 0, 17, 4095);
         assert.equal((await read(4090)).toString('latin1', 5), 'through the cache');
         await handle.truncate(5);
         assert.ok((await read(1)).equals(data.subarray(1, 5)));

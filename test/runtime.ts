@@ -23,7 +23,10 @@ type Need =
   | 'short writes of node:fs'
   | 'descriptors of other threads'
   | 'pressure of native memory'
-  | 'an end of blocked threads';
+  | 'an end of blocked threads'
+  | 'aligned reads of node:fs'
+  | 'an end of the handles of a thread'
+  | "Node's own words";
 
 /** What a runtime cannot do, and why; whoever needs it says so, and `npm run test:runtimes` prints it. */
 const missing: Record<typeof runtime, Partial<Record<Need, string>>> = {
@@ -31,6 +34,9 @@ const missing: Record<typeof runtime, Partial<Record<Need, string>>> = {
   bun: {
     'a pool to fill':
       "Bun has a thread pool of its own: reads of a FIFO, which keep libuv's busy until they are answered, may never end there",
+    'an end of the handles of a thread':
+      'worker.terminate() of Bun leaves the descriptors of node:fs open that the worker had opened',
+    "Node's own words": "the errors of Bun's streams and of its node:fs have words of their own",
   },
   deno: {
     'a pool to fill':
@@ -42,6 +48,9 @@ const missing: Record<typeof runtime, Partial<Record<Need, string>>> = {
     'pressure of native memory': 'Deno collects late where the memory is native: about 1 GiB stays resident, not 0.6',
     'an end of blocked threads':
       'worker.terminate() of Deno does not end a thread that never returns to its event loop, be it in waitSync or in a loop of JavaScript',
+    'aligned reads of node:fs':
+      'node:fs of Deno reads into memory of its own, at addresses that direct I/O on a device with large sectors refuses',
+    "Node's own words": "the errors of Deno's streams and of its node:fs have words of their own",
   },
 };
 
