@@ -4,7 +4,16 @@ import { open } from '../../src/promises.ts';
 import { blocksFile, descriptors, engine } from './file-common.ts';
 
 const path = blocksFile(16);
-const before = descriptors();
+// Once for what the runtime itself opens when it first needs it.
+const first = await open(path, { engine });
+await first.read(Buffer.alloc(1), 0, 1, 0);
+await first.close();
+let before = descriptors();
+for (let same = 0; same < 10; same++) {
+  await delay(30);
+  if (descriptors() !== before) same = 0;
+  before = descriptors();
+}
 let most = 0;
 let wrong = 0;
 for (let round = 0; round < 25; round++) {
