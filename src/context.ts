@@ -13,6 +13,7 @@ import {
 } from './errors.ts';
 import { failure, misalignment, statusOf } from './outcome.ts';
 import { AioRequest, transferOf } from './request.ts';
+import { clearImmediate, clearTimeout, monotonicMs, setImmediate, setTimeout } from './time.ts';
 import { type Canceler, COMPLETED, PREPARED, READ, SUBMITTED, type Transfer, WRITE } from './transfer.ts';
 import type { Waker } from './wake.ts';
 
@@ -108,6 +109,8 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
  * one goes through it, so that timers, sockets and signal handlers get their turn.
  */
 const LOOP_TURN_MS = 4;
+
+const WORLD_CLOCK: Clock = { now: monotonicMs };
 
 /** Counts calls of submit on this thread: a transfer that has seen the present one stands in its array twice. */
 let batchNumber = 0;
@@ -216,7 +219,7 @@ export class AioContext {
       ready: () => this.#ready(),
     };
     this.#engine = openEngine(engine, host, maxRequests, { sqpoll });
-    this.#clock = this.#engine.clock ?? performance;
+    this.#clock = this.#engine.clock ?? WORLD_CLOCK;
     this.#lastTurn = this.#clock.now();
     abandoned.register(this, this.#engine.abandon, this);
     this.#maxRequests = maxRequests;

@@ -128,6 +128,8 @@ export interface EngineDriver {
   open(host: EngineHost, maxRequests: number, options: EngineOptions): Engine;
   /** For an engine whose files are not the kernel's: what direct I/O on one needs. */
   alignmentOf?(path: string): Alignment;
+  /** Where time is not the world's: calls back when so much of it has passed. */
+  later?(ms: number, run: () => void): void;
 }
 
 /** Where something that can be given as an engine has its driver. */

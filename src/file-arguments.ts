@@ -38,7 +38,7 @@ export function checkSignal(signal: unknown, name = 'options.signal'): AbortSign
 
 /** Of a trailing `{ signal }`, which Node's own methods do not have. */
 export function signalOf(options: unknown): AbortSignal | undefined {
-  return isObject(options) ? checkSignal(options.signal) : undefined;
+  return isObject(options) ? checkSignal(options.signal ?? undefined) : undefined;
 }
 
 function checkSafeInteger(name: string, value: unknown, min: number): number {
@@ -84,7 +84,7 @@ export function readArguments(
     ({ buffer = Buffer.alloc(READ_BYTES), offset = 0 } = options);
     length = options.length === undefined ? lengthAfter(buffer, offset) : options.length;
     position = options.position === undefined ? null : options.position;
-    signal ??= checkSignal(options.signal);
+    signal ??= signalOf(options);
     if (!isView(buffer)) throw invalidArgType('buffer', VIEW, buffer);
   }
   if (isObject(offset)) {
@@ -92,7 +92,7 @@ export function readArguments(
     offset = options.offset === undefined ? 0 : options.offset;
     length = options.length === undefined ? lengthAfter(buffer, offset) : options.length;
     position = options.position === undefined ? null : options.position;
-    signal ??= checkSignal(options.signal);
+    signal ??= signalOf(options);
   }
   const start = offset === null || offset === undefined ? 0 : checkSafeInteger('offset', offset, 0);
   const bytes = (length ?? buffer.byteLength - start) as number;
@@ -125,7 +125,7 @@ export function writeArguments(
     offset = options.offset === undefined ? 0 : options.offset;
     length = options.length;
     position = options.position;
-    signal ??= checkSignal(options.signal);
+    signal ??= signalOf(options);
   }
   const start = offset === null || offset === undefined ? 0 : checkSafeInteger('offset', offset, 0);
   const bytes = typeof length === 'number' ? length : buffer.byteLength - start;
@@ -158,7 +158,7 @@ export function checkViews(buffers: unknown): readonly ArrayBufferView[] {
 /** `(position, { signal })`, or `({ position, signal })`. */
 export function vectorOptions(second: unknown, last: unknown): { position: Position; signal: AbortSignal | undefined } {
   if (!isObject(second)) return { position: laxPosition(second), signal: signalOf(last) };
-  return { position: laxPosition(second.position), signal: checkSignal(second.signal) ?? signalOf(last) };
+  return { position: laxPosition(second.position), signal: signalOf(second) ?? signalOf(last) };
 }
 
 /** What readFile, writeFile and appendFile take: an object, or the name of an encoding. */

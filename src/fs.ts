@@ -2,7 +2,9 @@
  * `fileaio/fs`: `node:fs` with callbacks, for libraries that take an `fs` option. Descriptors that are opened here have an engine; others, and all
  * that is not about the data of files, are Node's.
  */
+
 import * as node from 'node:fs';
+import { constants } from 'node:os';
 import { promisify } from 'node:util';
 import { EINVAL, nodeError } from './errors.ts';
 import { type OpenOptions, openFlags } from './file.ts';
@@ -19,6 +21,7 @@ import { OpenFile } from './open-file.ts';
 import * as promises from './promises.ts';
 import { ReadStream, type ReadStreamOptions, WriteStream, type WriteStreamOptions } from './stream.ts';
 import { closeDescriptorsWith } from './stream-file.ts';
+import { nextTick } from './time.ts';
 
 export * from 'node:fs';
 
@@ -29,9 +32,11 @@ interface Entry {
   readonly file: OpenFile;
   /** Calls under way: it is closed after these, so that none reaches a file that got the same number since. */
   busy: number;
-  /** Waits for that. */
+  /** Closes it, once they have ended. Until then nobody may use it, or close it once more. */
   idle: (() => void) | undefined;
 }
+
+const { EBADF, EBUSY } = constants.errno;
 
 const entries = new Map<number, Entry>();
 
@@ -44,8 +49,8 @@ function callbackOf(args: readonly unknown[]): Callback | undefined {
 /** Out of the promise: what a callback throws is the program's uncaught exception. */
 function answer(callback: Callback, promise: Promise<readonly unknown[]>): void {
   promise.then(
-    (results) => process.nextTick(callback, null, ...results),
-    (error) => process.nextTick(callback, error),
+    (results) => nextTick(callback, null, ...results),
+    (error) => nextTick(callback, error),
   );
 }
 
@@ -68,6 +73,10 @@ function overridden(
     const callback = callbackOf(args);
     if (entry === undefined || callback === undefined) {
       (original as (...all: unknown[]) => void)(fd, ...args);
+      return;
+    }
+    if (entry.idle !== undefined) {
+      nextTick(callback, nodeError(-EBADF, original.name));
       return;
     }
     run(entry, callback, step(args.slice(0, -1)));
@@ -136,15 +145,25 @@ function register(fd: number, flags: number, { engine = 'auto' }: OpenOptions): 
 /** Closes a descriptor when the calls that use it have ended. */
 export function close(fd: number, callback?: node.NoParamCallback): void {
   const entry = entries.get(fd);
-  const closeNow = (): void => (callback === undefined ? node.close(fd) : node.close(fd, callback));
-  entries.delete(fd);
-  if (entry === undefined || entry.busy === 0) closeNow();
-  else entry.idle = closeNow;
+  const closeNow = (): void => {
+    entries.delete(fd);
+    if (callback === undefined) node.close(fd);
+    else node.close(fd, callback);
+  };
+  if (entry?.idle !== undefined) {
+    const again = nodeError(-EBADF, 'close');
+    if (callback === undefined) throw again;
+    nextTick(callback, again);
+  } else if (entry === undefined || entry.busy === 0) {
+    closeNow();
+  } else {
+    entry.idle = closeNow;
+  }
 }
 
 /** Closes a descriptor. Throws `EBUSY` while calls use it: the number could mean another file before they get to the kernel. */
 export function closeSync(fd: number): void {
-  if ((entries.get(fd)?.busy ?? 0) > 0) throw nodeError(-16, 'close');
+  if ((entries.get(fd)?.busy ?? 0) > 0) throw nodeError(-EBUSY, 'close');
   entries.delete(fd);
   node.closeSync(fd);
 }

@@ -70,6 +70,21 @@ const kernel: Descriptors = {
 
 const UNALIGNED: Alignment = { buffer: 1, offset: 1, source: 'none needed: the file goes through the page cache' };
 
+/**
+ * How many transfers of a descriptor go around O_DIRECT now. The flag is the open file's, whichever of the objects here asked for it.
+ */
+const indirect = new WeakMap<Descriptors, Map<number, number>>();
+
+/** Whether a descriptor of the kernel's has O_DIRECT, though it does not show now. */
+export function isDirectUnderneath(fd: number): boolean {
+  return indirect.get(kernel)?.has(fd) ?? false;
+}
+
+/** Of a write that takes several steps. */
+interface Progress {
+  bytes: number;
+}
+
 /** A read with its first and last block in bounce memory. */
 interface Frame {
   /** The block that the view begins in, and how much of it is not wanted. */
@@ -92,10 +107,9 @@ export class OpenFile {
   readonly #descriptors: Descriptors;
   readonly #engines: readonly (EngineName | EngineSource)[];
   #queue: Queue;
-  /** For what happens at the current position. */
-  readonly #line = new Line();
-  /** Transfers under way that go around O_DIRECT. */
-  #indirect = 0;
+  /** For what happens at the current position. What has none takes both directions at once, as a terminal does. */
+  readonly #reads = new Line();
+  readonly #writes: Line;
 
   /**
    * Takes the first engine that works, and makes its context where there is none yet.
@@ -110,6 +124,7 @@ export class OpenFile {
     this.#descriptors = source ?? kernel;
     this.seekable = this.#descriptors.seek(fd, 0, SEEK_CUR) !== -ESPIPE;
     this.alignment = direct ? this.#descriptors.alignmentOf(fd) : UNALIGNED;
+    this.#writes = this.seekable ? this.#reads : new Line();
     this.#engines = source === undefined ? fileEngines(engine, direct) : [source];
     this.#queue = openQueue(this.#engines);
     if (this.engine === 'kernel-aio' && !this.seekable) {
@@ -122,6 +137,18 @@ export class OpenFile {
 
   get engine(): EngineName {
     return this.#queue.engine;
+  }
+
+  /** For a call of a queue that cannot be opened any more. */
+  instead(failed: Queue): Queue | undefined {
+    const { engine } = failed;
+    if (this.#engines.length === 1) return undefined;
+    try {
+      this.#queue = openQueue(this.#engines.filter((name) => name !== engine));
+      return this.#queue;
+    } catch {
+      return undefined;
+    }
   }
 
   #ready(): Queue {
@@ -153,6 +180,7 @@ export class OpenFile {
     else call.transfer.setSingle(operation, partOf(view, offset, length));
     call.transfer.setPosition(position);
     call.transfer.prepare(this.fd);
+    call.home = this;
     queue.add(call);
     return call;
   }
@@ -214,7 +242,7 @@ export class OpenFile {
    * Resolves with how many there were, with nothing in flight any more.
    */
   readAhead(buffer: Buffer, size: number, chunk: number, depth: number, signal?: AbortSignal): Promise<number> {
-    return this.#line.run(async () => {
+    return this.#reads.run(async () => {
       throwIfAborted(signal);
       const at = this.#tellHere();
       // At its own position a file is read in order.
@@ -294,43 +322,60 @@ export class OpenFile {
     }
     if (position === null || this.append) {
       // Other writes at the end, or here, must not come in between.
-      await this.#line.run(() => this.#writeAllHere(view, signal), signal);
+      await this.#writes.run(() => this.#writeAllHere(view, signal), signal);
       return;
     }
-    await this.#writePieces(view, position, signal);
+    await this.#writePieces(view, position, { bytes: 0 }, signal);
   }
 
   async #writeAllHere(view: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
     const at = this.#tellHere();
-    if (this.append && this.direct) {
-      await this.#around(() => this.#writeRest(view, 0, signal));
-    } else if (at === HERE || this.append) {
-      await this.#writeRest(view, at, signal);
-    } else {
-      await this.#writePieces(view, at, signal);
+    const progress: Progress = { bytes: 0 };
+    try {
+      if (this.append && this.direct) {
+        await this.#around(() => this.#writeRest(view, 0, true, progress, signal));
+      } else if (at === HERE || this.append) {
+        await this.#writeRest(view, at, false, progress, signal);
+      } else {
+        await this.#writePieces(view, at, progress, signal);
+      }
+    } finally {
+      // What was written is written, also where the rest was not.
+      this.#moved(WRITE, at, progress.bytes);
     }
-    this.#moved(WRITE, at, view.byteLength);
   }
 
-  async #writePieces(view: Uint8Array, position: number | bigint, signal: AbortSignal | undefined): Promise<void> {
+  async #writePieces(
+    view: Uint8Array,
+    position: number | bigint,
+    progress: Progress,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     if (!this.direct) {
-      await this.#writeRest(view, position, signal);
+      await this.#writeRest(view, position, false, progress, signal);
       return;
     }
     const { offset: block } = this.alignment;
     const start = Number(position);
     const head = Math.min((block - (start % block)) % block, view.byteLength);
     const middle = Math.floor((view.byteLength - head) / block) * block;
-    const tail = view.byteLength - head - middle;
-    if (head > 0) await this.#around(() => this.#writeRest(view.subarray(0, head), start, signal));
-    if (middle > 0) await this.#writeRest(view.subarray(head, head + middle), start + head, signal);
-    if (tail > 0)
-      await this.#around(() => this.#writeRest(view.subarray(head + middle), start + head + middle, signal));
+    const end = head + middle;
+    const write = (from: number, to: number, indirect: boolean): Promise<void> =>
+      this.#writeRest(view.subarray(from, to), start + from, indirect, progress, signal);
+    if (head > 0) await this.#around(() => write(0, head, true));
+    if (middle > 0) await write(head, end, false);
+    if (end < view.byteLength) await this.#around(() => write(end, view.byteLength, true));
   }
 
-  /** Continues short writes. */
-  async #writeRest(view: Uint8Array, position: number | bigint, signal: AbortSignal | undefined): Promise<void> {
-    const direct = this.direct && this.#indirect === 0;
+  /** Continues short writes. `indirect`: the caller has taken O_DIRECT off. */
+  async #writeRest(
+    view: Uint8Array,
+    position: number | bigint,
+    indirect: boolean,
+    progress: Progress,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const direct = this.direct && !indirect;
     for (let done = 0; done < view.byteLength; ) {
       throwIfAborted(signal);
       const rest = done === 0 ? view : view.subarray(done);
@@ -341,17 +386,26 @@ export class OpenFile {
       // A device that takes nothing, and says nothing: another try would be the same for ever.
       if (bytes === 0) throw nodeError(-ENOSPC, 'write');
       done += bytes;
+      progress.bytes += bytes;
     }
   }
 
   /** With O_DIRECT off for a while: other transfers that are begun meanwhile go through the page cache as well, and do no harm. */
   async #around<T>(step: () => Promise<T>): Promise<T> {
-    if (this.#indirect === 0 && !this.#descriptors.setDirect(this.fd, false)) return await step();
-    this.#indirect++;
+    const counts = indirect.get(this.#descriptors) ?? new Map<number, number>();
+    indirect.set(this.#descriptors, counts);
+    const count = counts.get(this.fd) ?? 0;
+    if (count === 0 && !this.#descriptors.setDirect(this.fd, false)) return await step();
+    counts.set(this.fd, count + 1);
     try {
       return await step();
     } finally {
-      if (--this.#indirect === 0) this.#descriptors.setDirect(this.fd, true);
+      const left = (counts.get(this.fd) ?? 1) - 1;
+      if (left > 0) counts.set(this.fd, left);
+      else {
+        counts.delete(this.fd);
+        this.#descriptors.setDirect(this.fd, true);
+      }
     }
   }
 
@@ -384,7 +438,7 @@ export class OpenFile {
     operation: Operation,
     signal: AbortSignal | undefined,
   ): Promise<number> {
-    return this.#line.run(async () => {
+    return (operation === READ ? this.#reads : this.#writes).run(async () => {
       throwIfAborted(signal);
       const at = this.#tellHere();
       const bytes = await step(at);
@@ -431,7 +485,8 @@ export class OpenFile {
       call.resolve = resolve;
       call.reject = reject;
       call.done = settle;
-      if (signal !== undefined) withdrawOnAbort(queue, call, signal);
+      call.home = this;
+      if (signal !== undefined) withdrawOnAbort(call, signal);
       queue.add(call);
     });
   }
@@ -455,7 +510,7 @@ export class OpenFile {
     while (done < total) {
       throwIfAborted(signal);
       const wanted = Math.min(total - done, BOUNCE_BYTES);
-      const bytes = await this.#readThrough(views, done, start + done, wanted, signal);
+      const bytes = await orNothing(done, signal, this.#readThrough(views, done, start + done, wanted, signal));
       done += bytes;
       if (bytes < wanted) break;
     }
@@ -544,8 +599,9 @@ export class OpenFile {
       const wanted = Math.min(total - done, BOUNCE_BYTES);
       const bounce = takeBounce(wanted);
       const piece = gather(views, bounce.subarray(0, wanted), done);
-      const bytes = await this.#transfer(WRITE, [piece], start + done, signal);
-      putBounce(bounce);
+      const bytes = await orNothing(done, signal, this.#transfer(WRITE, [piece], start + done, signal));
+      // After a failure nobody knows whether the kernel is done with it.
+      if (bytes > 0) putBounce(bounce);
       done += bytes;
       if (bytes < wanted) break;
     }
@@ -627,14 +683,24 @@ const SYSCALLS: Readonly<Record<Operation, string>> = {
   [FDATASYNC]: 'fdatasync',
 };
 
-function withdrawOnAbort(queue: Queue, call: Call, signal: AbortSignal): void {
+function withdrawOnAbort(call: Call, signal: AbortSignal): void {
   const { done } = call;
-  const forget = onAbort(signal, () => queue.withdraw(call));
+  const forget = onAbort(signal, () => call.queue?.withdraw(call));
   call.done = () => {
     forget();
     if (signal.aborted) call.reject(abortError(signal));
     else done(call);
   };
+}
+
+/** A later step of a transfer that fails makes it a short one: the error comes again with the next. */
+async function orNothing(done: number, signal: AbortSignal | undefined, step: Promise<number>): Promise<number> {
+  try {
+    return await step;
+  } catch (error) {
+    if (done === 0 || signal?.aborted === true) throw error;
+    return 0;
+  }
 }
 
 /** Throws `ERR_AIO_BUFFER_DETACHED` for memory that was transferred away since. */

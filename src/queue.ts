@@ -2,11 +2,13 @@
  * One context for all files of a thread that use the same engine. Calls queue up, in order, for room in it; those of one tick go
  * down in one batch. It is made when there is something to do, and closed soon after there is nothing.
  */
+
 import { AioContext, type Taker, takeFrom } from './context.ts';
 import { DRIVER, type EngineName, type EngineSource } from './engine.ts';
 import { AioError, EINTR } from './errors.ts';
 import { failure } from './outcome.ts';
 import { AioRequest, transferOf } from './request.ts';
+import { clearInterval, monotonicMs, nextTick, setImmediate, setInterval, setTimeout } from './time.ts';
 import { COMPLETED, PREPARED, Transfer } from './transfer.ts';
 
 /**
@@ -49,6 +51,11 @@ export class Call extends AioRequest<undefined> {
   stage: 'idle' | 'queued' | 'submitted' | 'abandoned' = 'idle';
   /** In what is submitted. */
   index = 0;
+  /** The one that has it now, and what looks for its completion. */
+  queue: Queue | undefined = undefined;
+  look: () => void = ignore;
+  /** Who knows of another queue for it, where its own cannot be opened any more. */
+  home: Home | undefined = undefined;
   /** Its caller wants it back. */
   withdrawn = false;
   /** What went wrong with the call itself: it never got to the kernel, or nobody knows what became of it there. */
@@ -67,6 +74,12 @@ export class Call extends AioRequest<undefined> {
     const { transfer } = this;
     return this.failure === undefined && transfer.state === COMPLETED && transfer.status === 'OK';
   }
+}
+
+/** Who made a call. */
+export interface Home {
+  /** Another queue than the one that failed; `undefined` where there is none. */
+  instead(failed: Queue): Queue | undefined;
 }
 
 const NO_TRANSFER = new Transfer(new AioRequest());
@@ -94,9 +107,9 @@ export class Queue implements Taker {
   #renewed = false;
   #used = false;
   #idle: NodeJS.Timeout | undefined;
-  readonly #onTick = (): void => this.#flush(performance.now());
+  readonly #onTick = (): void => this.#flush(monotonicMs());
   readonly #onTurn = (): void => {
-    const now = performance.now();
+    const now = monotonicMs();
     this.#lastTurn = now;
     this.#flush(now);
   };
@@ -133,6 +146,7 @@ export class Queue implements Taker {
   /** Queues a prepared call. Its `done` is called in any case, and never within this. */
   add(call: Call): void {
     this.#used = true;
+    call.queue = this;
     call.stage = 'queued';
     this.#waiting.push(call);
     this.#schedule();
@@ -142,7 +156,7 @@ export class Queue implements Taker {
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    process.nextTick(this.#onTick);
+    nextTick(this.#onTick);
   }
 
   #flush(now: number): void {
@@ -154,7 +168,7 @@ export class Queue implements Taker {
     try {
       this.open();
     } catch (error) {
-      this.#failWaiting(error);
+      this.#moveOn(error);
       return;
     }
     this.#submit();
@@ -183,6 +197,7 @@ export class Queue implements Taker {
       const call = batch[index];
       if (call === undefined) break;
       call.stage = 'submitted';
+      call.look = this.#look;
       call.index = this.#submitted.push(call) - 1;
     }
     if (count < batch.length) {
@@ -227,11 +242,11 @@ export class Queue implements Taker {
       const code = error instanceof AioError ? error.code : '';
       if (error instanceof AioError && code === 'ERR_AIO_INSUFFICIENT_RESOURCES') {
         const submitted = error.submitted ?? 0;
-        // Completions make room, and bring us back here; where there will be none, time has to.
-        if (submitted + this.#submitted.length > 0) return submitted;
-        if (this.#retries++ < MAX_RETRIES) {
+        if (submitted > 0) return submitted;
+        // Completions make room; where there will be none, time has to.
+        if (this.#submitted.some(({ stage }) => stage === 'submitted') || this.#retries++ < MAX_RETRIES) {
           this.#scheduled = true;
-          setTimeout(this.#onTurn, RETRY_MS);
+          this.#later(this.#onTurn);
           return 0;
         }
       }
@@ -259,14 +274,21 @@ export class Queue implements Taker {
     const closeIfDone = (): void => {
       if (context.pending === 0) void context.close();
     };
-    takeFrom(context, {
+    const look = takeFrom(context, {
       taken: (completed) => {
         this.taken(completed);
         closeIfDone();
       },
-      failed: (error) => this.failed(error),
+      failed: (error) => this.#lookAgain(error, look),
     });
+    for (const call of this.#submitted) call.look = look;
     closeIfDone();
+  }
+
+  #later(run: () => void): void {
+    const later = typeof this.#source === 'string' ? undefined : this.#source[DRIVER].later;
+    if (later === undefined) setTimeout(run, RETRY_MS);
+    else later(RETRY_MS, run);
   }
 
   /** Takes a call back if that can be done. It ends in any case, and `done` is called then. */
@@ -277,11 +299,12 @@ export class Queue implements Taker {
       const index = this.#waiting.indexOf(call, this.#next);
       if (index < 0) return;
       this.#waiting[index] = undefined;
-      process.nextTick(() => this.#finish(call));
+      nextTick(() => this.#finish(call));
     } else if (call.stage === 'submitted' && call.status === 'ERR_AIO_IN_PROGRESS') {
       call.cancel();
       // Its completion may be there by now, without a signal for it.
-      setImmediate(() => this.#look());
+      const { look } = call;
+      setImmediate(() => look());
     }
   }
 
@@ -308,19 +331,37 @@ export class Queue implements Taker {
 
   /** For the context: what has completed cannot be found out. Asked again for a while; after that nobody can wait any longer. */
   failed(error: unknown): void {
+    this.#lookAgain(error, this.#look);
+  }
+
+  #lookAgain(error: unknown, look: () => void): void {
     if (this.#retries++ < MAX_RETRIES) {
-      setTimeout(() => this.#look(), RETRY_MS);
+      this.#later(look);
       return;
     }
     this.#retries = 0;
-    // The requests stay the context's, and with them the memory that the kernel may still use.
+    // The requests stay the context's, and with them what the kernel may still use.
     for (const call of this.#submitted) {
-      if (call.stage !== 'submitted') continue;
+      if (call.stage !== 'submitted' || call.look !== look) continue;
       call.failure = error;
       call.stage = 'abandoned';
+      call.transfer.abandoned = true;
       call.done(call);
     }
-    this.#failWaiting(error);
+    if (look === this.#look) this.#failWaiting(error);
+  }
+
+  /** There is no context to be had any more. What waits goes elsewhere, or fails. */
+  #moveOn(error: unknown): void {
+    const waiting = this.#waiting.slice(this.#next);
+    this.#waiting = [];
+    this.#next = 0;
+    for (const call of waiting) {
+      if (call === undefined) continue;
+      const other = call.home?.instead(this);
+      if (other === undefined) this.#fail(call, error);
+      else other.add(call);
+    }
   }
 
   #failWaiting(error: unknown): void {
@@ -341,7 +382,8 @@ export class Queue implements Taker {
     call.withdrawn = false;
     call.failure = undefined;
     call.done = call.resolve = call.reject = ignore;
-    call.owner = call.value = undefined;
+    call.owner = call.value = call.queue = call.home = undefined;
+    call.look = ignore;
     call.transfer.forget(BOUNCE_KEPT);
     if (this.#free.length < ROOMS[0]) this.#free.push(call);
   }

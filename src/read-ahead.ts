@@ -2,9 +2,11 @@
  * A file read from its front to its back, several transfers deep: what comes out is in order, and only as far as it was
  * read.
  */
+
 import type { Stats } from 'node:fs';
 import type { OpenFile } from './open-file.ts';
 import { makeAbort, statOf } from './stream-file.ts';
+import { nextTick } from './time.ts';
 
 export interface ReadAheadOptions {
   /** Bytes of each transfer; more for a direct file whose blocks are larger. */
@@ -189,7 +191,7 @@ export class ReadAhead {
     part.bytes = bytes;
     if (--this.#flying === 0) this.#landed();
     // Not from within the promise: what a listener throws is an uncaught exception, not a rejection.
-    if (this.#wanted && part === this.#parts[0]) process.nextTick(this.#notify);
+    if (this.#wanted && part === this.#parts[0]) nextTick(this.#notify);
   }
 
   #take(bytes: number): Buffer {

@@ -13,6 +13,7 @@ import {
   type StreamOptions,
   type StreamState,
 } from './stream-file.ts';
+import { nextTick } from './time.ts';
 
 /** Options of a {@link ReadStream}. */
 export interface ReadStreamOptions extends StreamOptions {
@@ -215,8 +216,8 @@ export class ReadStream extends Readable {
         return this.#file.close();
       })
       .then(
-        () => process.nextTick(callback, error),
-        (reason) => process.nextTick(callback, error ?? reason),
+        () => nextTick(callback, error),
+        (reason) => nextTick(callback, error ?? reason),
       );
   }
 }

@@ -1,4 +1,5 @@
 /** What both kinds of file streams share: their options, and the file under them from its opening to its closing. */
+
 import { setMaxListeners } from 'node:events';
 import { close, constants, fstatSync, type OpenMode, type PathLike, readFileSync, type Stats } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
@@ -8,7 +9,8 @@ import { checkInteger, invalidArgType, invalidArgValue, outOfRange } from './err
 import { FileHandle, hold, open, openFileOf, release } from './file.ts';
 import { checkSignal } from './file-arguments.ts';
 import { loadNative } from './native.ts';
-import { OpenFile } from './open-file.ts';
+import { isDirectUnderneath, OpenFile } from './open-file.ts';
+import { nextTick } from './time.ts';
 
 /** What {@link ReadStream} and {@link WriteStream} can be told: what Node's can, and how to get at the file. */
 export interface StreamOptions {
@@ -122,7 +124,8 @@ function descriptorOf(fd: number): number {
 /** How a descriptor of unknown origin was opened; `undefined` where nobody can be asked. */
 function flagsOf(fd: number): number | undefined {
   const flags = loadNative().native?.statusFlags(fd);
-  if (flags !== undefined) return Math.max(flags, 0);
+  const direct = isDirectUnderneath(fd) ? (constants.O_DIRECT ?? 0) : 0;
+  if (flags !== undefined) return Math.max(flags, 0) | direct;
   try {
     const shown = /^flags:\s+([0-7]+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
     return shown === undefined ? undefined : Number.parseInt(shown, 8);
@@ -247,9 +250,9 @@ export class StreamFile {
         this.#handle = handle;
         this.#file = openFileOf(handle);
         if (this.#options.autoClose === false) left.add(handle);
-        process.nextTick(opened, null);
+        nextTick(opened, null);
       },
-      (error) => process.nextTick(opened, error),
+      (error) => nextTick(opened, error),
     );
   }
 
@@ -313,6 +316,6 @@ export function fail(stream: Readable | Writable, state: StreamState, error: Err
     stream.destroy(error);
   } else if (state.errored === null) {
     state.errored = error;
-    process.nextTick(() => stream.emit('error', error));
+    nextTick(() => stream.emit('error', error));
   }
 }

@@ -127,6 +127,9 @@ export class Transfer {
   /** It was answered that the transfer is over; its completion may still wait to be handed out. */
   canceled = false;
 
+  /** Its caller was told that it failed, and has its memory back: nothing is brought there, and nothing more begun. */
+  abandoned = false;
+
   /** As the kernel gave it: bytes, or the negative errno. */
   result = 0;
   status = 'OK';
@@ -168,7 +171,7 @@ export class Transfer {
     this.fd = fd;
     this.state = PREPARED;
     this.detail = '';
-    this.cancelAsked = this.canceled = false;
+    this.cancelAsked = this.canceled = this.abandoned = false;
   }
 
   /** The segments of an array of views. Reading the array may run the program's code. */
@@ -257,7 +260,9 @@ export class Transfer {
 
   /** After a whole group was transferred: is there another? */
   get hasMore(): boolean {
-    return this.vectored && this.to < this.count;
+    // Who reads at the current position takes what is there: the next group could wait for what never comes.
+    const whole = this.atCurrentPosition && this.operation === READ;
+    return this.vectored && this.to < this.count && !whole && !this.abandoned;
   }
 
   /** Makes room in the bounce buffer. The only step of preparing that can run out of memory, so it comes before any change. */
@@ -338,7 +343,7 @@ export class Transfer {
 
   /** Brings `bytes` that were read through a bounce buffer to where they were wanted. */
   deliver(bytes: number): void {
-    if (!this.#bounced) return;
+    if (!this.#bounced || this.abandoned) return;
     let left = bytes;
     for (let index = 0; index < this.count && left > 0; index++) {
       const segment = this.segments[index];

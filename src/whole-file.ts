@@ -296,7 +296,8 @@ export async function copyFile(src: PathLike, dest: PathLike, mode: number = 0):
       await withFile(dest, flags, { mode: stats.mode & 0o7777 }, async (to) => {
         const there = await to.stat();
         if (there.dev === stats.dev && there.ino === stats.ino) return;
-        made = true;
+        // What is no file is not ours to take away.
+        made = there.isFile();
         await to.chmod(stats.mode & 0o7777);
         await to.truncate(0);
         await copyData(openFileOf(from), openFileOf(to), stats.isFile() ? stats.size : 0);

@@ -17,6 +17,7 @@ import {
   type StreamState,
   statOf,
 } from './stream-file.ts';
+import { nextTick } from './time.ts';
 
 /** Options of a {@link WriteStream}. */
 export interface WriteStreamOptions extends StreamOptions {
@@ -192,7 +193,7 @@ export class WriteStream extends Writable {
   close(callback?: (error?: NodeJS.ErrnoException | null) => void): void {
     if (callback) {
       if (this.closed) {
-        process.nextTick(callback);
+        nextTick(callback);
         return;
       }
       this.on('close', callback);
@@ -223,9 +224,9 @@ export class WriteStream extends Writable {
   #acknowledge(callback: Callback): void {
     if (this.bytesWritten === this.#accepted) {
       // Behind those that have been told by now, and run in a tick of their own.
-      process.nextTick(callback, null);
+      nextTick(callback, null);
     } else if (this.#over) {
-      process.nextTick(callback, this.#reason ?? destroyed());
+      nextTick(callback, this.#reason ?? destroyed());
     } else {
       this.#callbacks.push({ until: this.#accepted, callback });
       this.#schedule();
@@ -322,7 +323,7 @@ export class WriteStream extends Writable {
     const done = this.#withheld;
     if (done === undefined || !this.#hasRoom) return;
     this.#withheld = undefined;
-    process.nextTick(done);
+    nextTick(done);
   }
 
   get #hasRoom(): boolean {
@@ -468,7 +469,7 @@ export class WriteStream extends Writable {
   #schedule(): void {
     if (this.#scheduled || this.#over) return;
     this.#scheduled = true;
-    process.nextTick(this.#onTick);
+    nextTick(this.#onTick);
   }
 
   #turn(): void {
@@ -504,7 +505,7 @@ export class WriteStream extends Writable {
     let told = 0;
     for (const { until, callback } of this.#callbacks) {
       if (until > this.bytesWritten) break;
-      process.nextTick(callback, null);
+      nextTick(callback, null);
       told++;
     }
     if (told > 0) this.#callbacks.splice(0, told);
@@ -514,7 +515,7 @@ export class WriteStream extends Writable {
   #endAll(error: Error): void {
     this.#over = true;
     this.#reason = error;
-    for (const { callback } of this.#callbacks) process.nextTick(callback, error);
+    for (const { callback } of this.#callbacks) nextTick(callback, error);
     this.#callbacks = [];
     this.#pending = [];
     const file = this.#file;
@@ -543,8 +544,8 @@ export class WriteStream extends Writable {
     }
     this.#flying++;
     this.#flush().then(
-      () => process.nextTick(finished, null),
-      (error) => process.nextTick(finished, error),
+      () => nextTick(finished, null),
+      (error) => nextTick(finished, error),
     );
   }
 
@@ -560,8 +561,8 @@ export class WriteStream extends Writable {
   /** @internal */
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.#close(error).then(
-      () => process.nextTick(callback, error),
-      (reason) => process.nextTick(callback, error ?? reason),
+      () => nextTick(callback, error),
+      (reason) => nextTick(callback, error ?? reason),
     );
   }
 
@@ -578,7 +579,7 @@ export class WriteStream extends Writable {
       this.#endAll(reason);
       const done = this.#withheld;
       this.#withheld = undefined;
-      if (done !== undefined) process.nextTick(done, reason);
+      if (done !== undefined) nextTick(done, reason);
     }
     try {
       // What was written by then is to be safe, even if there was to be more.

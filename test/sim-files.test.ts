@@ -1,8 +1,10 @@
 /** The files of a simulated disk: handles, names, descriptors, and that nothing real is touched. */
 import assert from 'node:assert/strict';
-import { closeSync, existsSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, cpSync, existsSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { AioContext, AioRequest, allocBuffer, engines, getLimits } from '../src/index.ts';
 import * as files from '../src/promises.ts';
@@ -225,6 +227,23 @@ describe('names on a simulated disk', () => {
   });
 });
 
+/** Uses handles and contexts, direct and not, and prints what the disk has to say of it. */
+const PROGRAM = `
+const { AioContext, AioRequest, allocBuffer } = await import(BASE + '/index.js');
+const { createSimulatedDisk } = await import(BASE + '/sim.js');
+const disk = createSimulatedDisk({ seed: 11, shortTransfers: 0.3, tornWrites: 0.2, errors: 0.1, logLimit: Infinity });
+const context = new AioContext({ maxRequests: 8, engine: disk });
+const handle = await disk.open('/handle', { flags: 'w+', direct: true });
+const fd = disk.openSync('/requests', 'w+');
+for (let i = 0; i < 30; i++) {
+  await handle.write(allocBuffer(2048).fill(i), 0, 2048, 1024 * i).catch(() => {});
+  await handle.read(new Uint8Array(3000), 0, 3000, 100 * i).catch(() => {});
+  context.submit([new AioRequest().prepareWrite(fd, i * 700, new Uint8Array(1000).fill(i)), new AioRequest().prepareRead(fd, 0, new Uint8Array(5000))]);
+  context.waitSync({ min: 2 });
+}
+disk.powerLoss();
+console.log(JSON.stringify({ log: disk.log, left: disk.readdirSync('/').map((name) => disk.readFileSync('/' + name).toString('hex')) }));`;
+
 describe('a simulated disk and the real world', () => {
   test('descriptors of one mean nothing to the other', async (t) => {
     const disk = make();
@@ -248,6 +267,22 @@ describe('a simulated disk and the real world', () => {
     assert.throws(() => writeSync(fd, 'X'), coded('EBADF'));
     assert.throws(() => closeSync(fd), coded('EBADF'));
     assert.equal(disk.readFileSync('/file').toString(), 'simulated');
+  });
+
+  test('it needs no native code, and runs the same without it', async (t) => {
+    const directory = scratch(t);
+    const root = fileURLToPath(new URL('..', import.meta.url));
+    cpSync(join(root, 'dist'), join(directory, 'dist'), { recursive: true });
+    writeFileSync(join(directory, 'package.json'), '{ "type": "module" }');
+    const printed: string[] = [];
+    for (const base of [directory, root]) {
+      const script = `const BASE = ${JSON.stringify(pathToFileURL(join(base, 'dist')).href)};${PROGRAM}`;
+      const { code, stdout, stderr } = await child(process.execPath, ['--input-type=module', '-e', script]);
+      assert.equal(code, 0, stderr);
+      printed.push(stdout);
+    }
+    assert.ok((printed[0]?.length ?? 0) > 10_000);
+    assert.equal(printed[0], printed[1]);
   });
 
   test('paths of one are none of the other', async (t) => {

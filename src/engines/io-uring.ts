@@ -5,12 +5,14 @@
  * where the two sides meet: our tail of the submission ring, our head of the completion ring. One io_uring_enter submits a
  * batch. On a fast device its completions are in the ring when it returns, and waiting for them needs no system call at all.
  */
+
 import { readFileSync } from 'node:fs';
 import * as abi from '../abi/uring.ts';
 import type { Memory } from '../buffer.ts';
 import type { Engine, EngineDriver, EngineHost, EngineOptions } from '../engine.ts';
 import { AioError, codeOf, EAGAIN, ECANCELED, EINTR, ENOMEM, systemError, textOf } from '../errors.ts';
 import type { Native } from '../native.ts';
+import { monotonicMs, setImmediate } from '../time.ts';
 import { FDATASYNC, FSYNC, READ, type Transfer } from '../transfer.ts';
 import type { WakeCell } from '../wake.ts';
 import { Iovecs, setAddress } from './iovecs.ts';
@@ -366,7 +368,7 @@ class IoUring implements Engine {
   }
 
   /** Gives the kernel what is written; returns how many entries it has no room for. */
-  #flush(): number {
+  #flush(by = this.#credentials): number {
     // The kernel must see the entries before it sees the tail that covers them.
     Atomics.store(this.#words, this.#sqTail, this.#tail);
     if (this.#sqpoll) {
@@ -383,7 +385,7 @@ class IoUring implements Engine {
     }
     let reaped = false;
     for (let left = this.#queued(); left > 0; left = this.#queued()) {
-      const result = this.#enter(left, 0, 0, -1);
+      const result = this.#enter(left, 0, 0, -1, by);
       if (result > 0) continue;
       if (result !== 0 && result !== -EAGAIN && result !== -ENOMEM && result !== -EBUSY && result !== -EINTR) {
         this.#failure = result;
@@ -409,8 +411,8 @@ class IoUring implements Engine {
     this.#wakeArmed = false;
   }
 
-  #enter(submit: number, complete: number, flags: number, timeoutUs: number): number {
-    return this.#native.ringEnter(this.#fd, submit, complete, flags, timeoutUs, this.#credentials);
+  #enter(submit: number, complete: number, flags: number, timeoutUs: number, by = this.#credentials): number {
+    return this.#native.ringEnter(this.#fd, submit, complete, flags, timeoutUs, by);
   }
 
   reap(): void {
@@ -525,19 +527,21 @@ class IoUring implements Engine {
     this.#cancelSlot = transfer.slot;
     this.#cancelAnswer = this.#cancelResult = undefined;
     try {
-      if (this.#queued() > this.#sqMask && this.#flush() > 0) return false;
+      // What else is queued is not for those who have other rights by now: a poll, which is armed again when it is needed.
+      if (this.#queued() > 0 && this.#flush() > 0) this.#takeBack();
       // Numbered: an answer that comes too late must not be taken for the next one's.
       this.#cancelNumber = (this.#cancelNumber + 1) | 0;
       this.#writeOwn(abi.OP_ASYNC_CANCEL, -1, transfer.slot, 0, CANCEL_DATA, this.#cancelNumber);
-      if (this.#flush() > 0) {
+      // Taking something back needs no rights.
+      if (this.#flush(this.#native.credentials()) > 0) {
         this.#takeBack();
         return false;
       }
-      const deadline = performance.now() + CANCEL_MS;
+      const deadline = monotonicMs() + CANCEL_MS;
       while (this.#cancelAnswer === undefined || (this.#cancelAnswer === 0 && this.#cancelResult === undefined)) {
         this.#enter(0, 1, abi.ENTER_GETEVENTS, 1000);
         this.#drain();
-        if (performance.now() > deadline) break;
+        if (monotonicMs() > deadline) break;
       }
       return this.#cancelResult === -ECANCELED;
     } finally {

@@ -5,11 +5,13 @@
  * directly. The kernel copies an iocb while it takes it, so that this memory is only used during system calls; what it
  * keeps is the memory of the transfers, which is the context's to hold.
  */
+
 import { readFileSync } from 'node:fs';
 import * as abi from '../abi/aio.ts';
 import type { Engine, EngineDriver, EngineHost } from '../engine.ts';
 import { AioError, codeOf, EAGAIN, EINTR, ENOMEM, systemError, textOf } from '../errors.ts';
 import type { Native } from '../native.ts';
+import { clearImmediate, clearTimeout, setImmediate, setTimeout } from '../time.ts';
 import { FDATASYNC, FSYNC, READ, type Transfer } from '../transfer.ts';
 import type { WakeCell } from '../wake.ts';
 import { Iovecs, setAddress } from './iovecs.ts';

@@ -15,6 +15,9 @@ const MAX_OUTSTANDING = 65536;
 /** A thread that only another one can wake looks up this often, so that worker.terminate() can end it. */
 const BLOCK_SLICE_MS = 100;
 
+/** What it takes to look whether anything has ended, and to find nothing. */
+const LOOK_US = 1;
+
 /** Milliseconds as microseconds, never too few. */
 function upTo(ms: number): number {
   return ms === Infinity ? Infinity : Math.ceil(ms * 1000);
@@ -66,7 +69,9 @@ class Simulated implements Engine, Port, Sleeper {
   }
 
   reap(): void {
-    this.#device.timeline.settle();
+    const { timeline } = this.#device;
+    // Looking takes time, too: a program that only ever looks would wait for ever.
+    if (this.#endedCount === 0) timeline.advance(timeline.nowUs + LOOK_US);
     const count = this.#endedCount;
     this.#endedCount = 0;
     for (let index = 0; index < count; index++) {
@@ -105,9 +110,9 @@ class Simulated implements Engine, Port, Sleeper {
     this.#host.ready();
   }
 
-  /** Another thread woke. */
+  /** Another thread woke: for the wait under way, or for one before it, which has seen it already. Then the next is to be heard of. */
   notice(): void {
-    this.#watching = false;
+    this.#watching = this.#armed && this.cell.watch(this.#notified);
     if (this.#armed) this.#device.timeline.stir();
   }
 
@@ -132,6 +137,10 @@ export function simulated(device: Device, alignmentOf: (path: string) => Alignme
   return {
     name: 'simulated',
     alignmentOf,
+
+    later(ms, run) {
+      device.timeline.after(upTo(ms), run);
+    },
 
     probe() {
       return undefined;

@@ -7,10 +7,12 @@
  * Memory: node:fs holds the view that it was given until the callback, and waits for its requests before a thread ends. What
  * JavaScript could take away is read through the transfer's bounce buffer, which nobody else can reach.
  */
+
 import { fdatasync, fsync, read, readv, write, writev } from 'node:fs';
 import { constants } from 'node:os';
 import type { Engine, EngineDriver, EngineHost } from '../engine.ts';
 import { AioError, ECANCELED, EFBIG, EINVAL } from '../errors.ts';
+import { clearImmediate, clearInterval, setImmediate, setInterval } from '../time.ts';
 import { FDATASYNC, FSYNC, READ, type Transfer } from '../transfer.ts';
 import { canWatch, WakeCell } from '../wake.ts';
 
