@@ -79,6 +79,17 @@ function statError(errno: number, syscall: string, file: string | number): Error
   return systemError(errno, syscall, `asking what direct I/O on ${which} needs`);
 }
 
+/** Whether the file system says that it has no direct I/O for this file. Some that have none take O_DIRECT all the same. */
+export function deniesDirect(fd: number): boolean {
+  const { native } = loadNative();
+  const into = new Uint8Array(abi.STATX_SIZE);
+  const mask = abi.STATX_BASIC_STATS | abi.STATX_DIOALIGN;
+  if (native === undefined || native.statx(fd, Buffer.from('\0'), abi.AT_EMPTY_PATH, mask, into) < 0) return false;
+  const stat = new DataView(into.buffer);
+  const says = (stat.getUint32(abi.STX_MASK, true) & abi.STATX_DIOALIGN) !== 0;
+  return says && stat.getUint32(abi.STX_DIO_OFFSET_ALIGN, true) === 0;
+}
+
 /** Whether this descriptor is open with O_DIRECT. Reads /proc: for error messages, not for the hot path. */
 export function isDirect(fd: number): boolean {
   try {

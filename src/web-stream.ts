@@ -137,14 +137,20 @@ class Source implements UnderlyingByteSource {
     this.#abort.abort();
     void this.#ahead.stop();
     this.#notify();
-    if (!this.#pulling && this.#controller !== undefined) void this.#finish(this.#controller);
+    if (!this.#pulling && this.#controller !== undefined) this.#finish(this.#controller).catch(() => {});
   }
 
   async #finish(controller: ReadableByteStreamController): Promise<void> {
     if (this.#controller !== undefined) {
       this.#controller = undefined;
-      controller.close();
-      controller.byobRequest?.respond(0);
+      try {
+        // Throws where a reader wants elements of several bytes, and got part of one: it is told so.
+        controller.close();
+        controller.byobRequest?.respond(0);
+      } finally {
+        await this.#letGo();
+      }
+      return;
     }
     await this.#letGo();
   }

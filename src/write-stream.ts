@@ -51,6 +51,8 @@ const MOST_BUFFERED = 16 * 1024 * 1024;
 const MOST_DIRECT = 1024 * 1024;
 /** Pieces below this are cheaper to copy together than to give to the kernel one by one. */
 const SMALL = 4096;
+/** Chunks up to this are copied, so that the next can come before they are written; larger ones are worth a transfer each. */
+const MOST_COPIED = 1024 * 1024;
 /** Between tries of a descriptor that does not block, and has no room. */
 const LONGEST_DELAY_MS = 64;
 /** Transfers in a row that moved nothing, after which nobody believes in the next. */
@@ -62,7 +64,8 @@ const MAX_EMPTY = 5;
  * Each chunk has its position, so that several are on their way at once; small ones are gathered. What is appended, and
  * what has no positions (pipes, terminals), goes one after the other. The callback of `write` is called when its bytes,
  * and all before them, are written to the kernel; `bytesWritten` counts those. Memory: `iodepth` times `highWaterMark`
- * (64 KiB at least, by default) on their way, beside the `highWaterMark` that waits in the stream.
+ * (64 KiB at least, by default) on their way, beside the `highWaterMark` that waits in the stream. As with Node, the memory of a chunk may be used again
+ * after its callback, or after `'drain'` where `write` returned false: chunks up to 1 MiB are copied, larger ones are written by then.
  *
  * Without `start` a descriptor or handle is written from its current position on, which moves with what is handed to
  * the kernel. A direct file may be written with chunks of any size from any `start` on: blocks that are filled in part
@@ -124,6 +127,9 @@ export class WriteStream extends Writable {
   #accepted = 0;
   /** Bytes handed on, in all. */
   #sent = 0;
+  /** Bytes up to the end of the last chunk that was not copied, and bytes of what was taken over last. */
+  #lent = 0;
+  #held = 0;
   /** The stream is told that its chunk is taken over when there is room for the next. */
   #withheld: Callback | undefined;
   /** Callbacks of writes, and how many bytes must have been written for each. */
@@ -273,22 +279,30 @@ export class WriteStream extends Writable {
     }
     this.#begin();
     let bytes = 0;
-    for (const { chunk } of chunks) {
-      if (chunk.length > 0) this.#pending.push(chunk);
-      bytes += chunk.length;
-    }
+    for (const { chunk } of chunks) bytes += chunk.length;
+    const copied = this.#depth > 1 && bytes <= MOST_COPIED;
+    for (const { chunk } of chunks) if (chunk.length > 0) this.#pending.push(copied ? this.#copy(chunk) : chunk);
+    if (!copied) this.#lent = this.#accepted + bytes;
+    this.#held = bytes;
     this.#pendingBytes += bytes;
     this.#accepted += bytes;
     if (this.pos !== undefined) this.pos += bytes;
     this.#withheld = done;
     if (this.#failure === undefined) {
       this.#issue(false);
-      if (this.#hasRoom) {
+      // What is answered now is not there any more when the stream looks whether it has taken too much. Of a large chunk it is to say so.
+      if (copied && this.writableLength < this.writableHighWaterMark && this.#mayGoOn) {
         this.#withheld = undefined;
         done();
       }
     }
     this.#schedule();
+  }
+
+  #copy(chunk: Buffer): Buffer {
+    const copy = this.#file?.allocate(chunk.length) ?? Buffer.allocUnsafeSlow(chunk.length);
+    copy.set(chunk);
+    return copy;
   }
 
   /** Finds out where the first byte goes. */
@@ -321,9 +335,18 @@ export class WriteStream extends Writable {
    */
   #goOn(): void {
     const done = this.#withheld;
-    if (done === undefined || !this.#hasRoom) return;
+    if (done === undefined || !this.#mayGoOn) return;
     this.#withheld = undefined;
     nextTick(done);
+  }
+
+  /**
+   * Whoever waited for 'drain' may use the memory of the chunks again. The stream says so when nothing waits in it: not before what
+   * was not copied is written.
+   */
+  get #mayGoOn(): boolean {
+    if (!this.#hasRoom) return false;
+    return this.bytesWritten >= this.#lent || !this.writableNeedDrain || this.writableLength > this.#held;
   }
 
   get #hasRoom(): boolean {
@@ -568,7 +591,9 @@ export class WriteStream extends Writable {
 
   async #close(error: Error | null): Promise<void> {
     if (this.#flying > 0) {
-      this.#abort.abort();
+      // Of several that are under way an abort could take the first and leave the others: a hole, that nobody would fill who goes on where
+      // the file ends. What may never end by itself is one at a time.
+      if (this.#file?.seekable !== true) this.#abort.abort();
       await new Promise<void>((resolve) => {
         this.#landed = resolve;
       });

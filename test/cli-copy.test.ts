@@ -557,7 +557,10 @@ describe('fileaio copy --verify', { concurrency: 2 }, () => {
     ]);
     const cut = { when: 'comparing', act: () => truncateSync(onlyTemporary(directory), 1_150_000) };
     const destination = join(directory, 'destination');
-    await assert.rejects(copied(source, destination, { verify: true }, cut), /the copy differs from .* at byte 11/);
+    await assert.rejects(
+      copied(source, destination, { verify: true }, cut),
+      /the copy differs from .* at byte 1\d{6};/,
+    );
     const act = (): void => {
       const fd = openSync(onlyTemporary(directory), 'r+');
       writeSync(fd, 'x', 500_000);

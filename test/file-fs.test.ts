@@ -187,6 +187,38 @@ describe('fileaio/fs', () => {
     assert.throws(() => node.fstatSync(fd), coded('EBADF'));
   });
 
+  test('a descriptor that waits to be closed takes no calls, and is closed once', async (t) => {
+    const { path } = file(t, 100);
+    const fd = fileaio.openSync(path, 'r');
+    const reading = read(fd, Buffer.alloc(10), 0, 10, 0);
+    const closing = close(fd);
+    await assert.rejects(close(fd), { code: 'EBADF', syscall: 'close' });
+    await assert.rejects(read(fd, Buffer.alloc(10), 0, 10, 0), { code: 'EBADF' });
+    assert.throws(() => fileaio.closeSync(fd), coded('EBUSY'));
+    assert.equal((await reading).bytesRead, 10);
+    await closing;
+    assert.throws(() => node.fstatSync(fd), coded('EBADF'));
+  });
+
+  test('streams over one direct descriptor do not disturb each other at their ends', async (t) => {
+    const path = join(scratch(t), 'file');
+    const fd = await open(path, { flags: 'w', direct: true });
+    const parts = [1, 2, 3].map((part) => Buffer.alloc(20_000 + part * 17, part));
+    for (let round = 0; round < 20; round++) {
+      await Promise.all(
+        parts.map((part, index) =>
+          pipeline([part], fileaio.createWriteStream(path, { fd, start: index * 32_768 + 17, autoClose: false })),
+        ),
+      );
+    }
+    await close(fd);
+    const bytes = node.readFileSync(path);
+    for (const [index, part] of parts.entries()) {
+      const start = index * 32_768 + 17;
+      assert.deepEqual(bytes.subarray(start, start + part.length), part);
+    }
+  });
+
   test('whole files with callbacks', async (t) => {
     const path = join(scratch(t), 'file');
     await promisify(fileaio.writeFile)(path, 'one');

@@ -391,13 +391,13 @@ const [major = 0] = process.versions.node.split('.').map(Number);
 /**
  * What Node 24 does, on whatever version runs here.
  *
- * | call | Node 20 | from 22 on |
- * |---|---|---|
- * | `handle.read` at a bigint position | reads at the current position | reads there |
- * | `handle.read` at a position that is none (`-2`, `1.5`, `'3'`) | reads at the current position | refuses it |
+ * | call | Node 20 | 22 | from 24 on |
+ * |---|---|---|---|
+ * | `handle.read` at a bigint position | reads at the current position | reads there | reads there |
+ * | `handle.read` at a position that is none (`-2`, `1.5`, `'3'`) | reads at the current position | refuses it, after all else | refuses it first |
  */
 export function asNode24(target: unknown, name: string, args: readonly unknown[]): unknown {
-  const call = major < 22 && name === 'read' && property(target, 'fd') !== undefined ? readArguments(args) : undefined;
+  const call = major < 24 && name === 'read' && property(target, 'fd') !== undefined ? readArguments(args) : undefined;
   if (call === undefined || call.position === undefined || call.position === null) return invokeIt(target, name, args);
   const { position } = call;
   if (Number.isSafeInteger(position) && Number(position) >= -1) return invokeIt(target, name, args);

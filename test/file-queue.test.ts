@@ -1,16 +1,25 @@
 /** What carries the calls of files: batches, order, room, failures of the kernel, and the current position. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, readSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, readdirSync, readlinkSync, readSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { allocBuffer, engines } from '../src/index.ts';
 import { open } from '../src/promises.ts';
-import { child, scratch, scratchFile, script } from './support.ts';
+import { child, scratch, scratchFile, script, smallFileSystem } from './support.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const available = engines().flatMap(({ name, available: works }) => (works ? [name] : []));
+
+/** The libuv of some versions of Node has a ring of its own, and ends the process over what is injected into it. */
+const ringsOfLibuv = readdirSync('/proc/self/fd').filter((fd) => {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`).includes('io_uring');
+  } catch {
+    return false;
+  }
+}).length;
 
 /** Runs a program under strace; `undefined` where there is none. */
 async function traced(t: TestContext, options: readonly string[], text: string, log = '/dev/null') {
@@ -18,7 +27,8 @@ async function traced(t: TestContext, options: readonly string[], text: string, 
     t.skip('strace is not installed');
     return undefined;
   }
-  return child('strace', ['-f', '-o', log, ...options, process.execPath, ...script(t, text)]);
+  const env = { UV_USE_IO_URING: '0' };
+  return child('strace', ['-f', '-o', log, ...options, process.execPath, ...script(t, text)], env);
 }
 
 const IMPORTS = `import { open } from './src/promises.ts'; import { allocBuffer } from './src/index.ts';`;
@@ -75,6 +85,8 @@ describe('the queue of an engine', () => {
   ] as const) {
     test(`${inject}: the calls wait, and come through`, async (t) => {
       if (!available.includes(engine)) return t.skip(`there is no ${engine} here`);
+      if (engine === 'io-uring' && ringsOfLibuv > 0)
+        return t.skip('libuv has a ring here, and dies of what is injected');
       const { path } = scratchFile(t, 65_536);
       const ended = await traced(
         t,
@@ -112,8 +124,79 @@ describe('the queue of an engine', () => {
     return undefined;
   });
 
+  test('a call that was given up brings nothing into the memory that its caller has back', async (t) => {
+    if (!available.includes('kernel-aio')) return t.skip('there is no kernel AIO here');
+    const { path } = scratchFile(t, 4096);
+    const ended = await traced(
+      t,
+      ['-e', 'trace=io_getevents', '-e', 'inject=io_getevents:error=EINVAL:when=1..410'],
+      `${IMPORTS}
+       const handle = await open('${path}', { engine: 'kernel-aio' });
+       const mine = Buffer.alloc(64);
+       const first = await handle.read(mine, 0, 64, 0).then(() => 'ok', ({ code }) => code);
+       mine.fill('U');
+       const second = await handle.read(Buffer.alloc(64), 0, 64, 64).then(() => 'ok', ({ code }) => code);
+       console.log(first, second, mine.every((byte) => byte === 85));
+       await handle.close();`,
+    );
+    if (ended === undefined) return undefined;
+    assert.equal(ended.stdout, 'EINVAL ok true\n', ended.stderr);
+    return undefined;
+  });
+
+  test("with 'auto', calls that wait for a ring that cannot be renewed go to the next engine", async (t) => {
+    if (available[0] !== 'io-uring') return t.skip('there is no io_uring here');
+    if (ringsOfLibuv > 0) return t.skip('libuv has a ring here, whose setup is not to be told from ours');
+    if (process.getuid?.() !== 0) return t.skip('only root may become somebody else');
+    const ended = await traced(
+      t,
+      ['-e', 'trace=io_uring_setup', '-e', 'inject=io_uring_setup:error=EPERM:when=2+'],
+      `${IMPORTS}
+       const handle = await open('/etc/passwd');
+       await handle.read(Buffer.alloc(1), 0, 1, 0);
+       process.seteuid(65534);
+       const results = await Promise.all([1, 2].map(() => handle.read(Buffer.alloc(10), 0, 10, 0)));
+       console.log(results.map(({ bytesRead }) => bytesRead).join(), handle.engine);
+       await handle.close();`,
+    );
+    if (ended === undefined) return undefined;
+    assert.equal(ended.stdout, '10,10 threads\n', ended.stderr);
+    return undefined;
+  });
+
+  test('an abort takes back what a ring has, also after a change of user', async (t) => {
+    if (!available.includes('io-uring')) return t.skip('there is no io_uring here');
+    if (process.getuid?.() !== 0) return t.skip('only root may become somebody else');
+    const fifo = join(scratch(t), 'fifo');
+    execFileSync('mkfifo', ['-m', '666', fifo]);
+    const text = `${IMPORTS}
+       const handle = await open('${fifo}', { flags: 'r+', engine: 'io-uring' });
+       const aborter = new AbortController();
+       const reading = handle.read(Buffer.alloc(1), { signal: aborter.signal });
+       await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+       process.seteuid(65534);
+       aborter.abort();
+       console.log(await reading.catch(({ name }) => name));
+       await handle.close();`;
+    const { stdout, stderr } = await child(process.execPath, script(t, text));
+    assert.equal(stdout, 'AbortError\n', stderr);
+    return undefined;
+  });
+
+  test('fake timers do not stop files', async (t) => {
+    const text = `${IMPORTS} import { readFile } from './src/promises.ts';
+       const never = () => 0;
+       Object.assign(globalThis, { setTimeout: never, setInterval: never, setImmediate: never });
+       process.nextTick = never;
+       performance.now = () => 5;
+       console.log((await readFile('/etc/passwd')).length > 0);`;
+    const { stdout, stderr } = await child(process.execPath, script(t, text));
+    assert.equal(stdout, 'true\n', stderr);
+  });
+
   test("with 'auto', an engine that can be had no more gives way to the next", async (t) => {
     if (available[0] !== 'io-uring') return t.skip('there is no io_uring here');
+    if (ringsOfLibuv > 0) return t.skip('libuv has a ring here, whose setup is not to be told from ours');
     const { path } = scratchFile(t, 4096);
     const ended = await traced(
       t,
@@ -205,6 +288,43 @@ describe('the current position', () => {
       await handle.write('abc');
       assert.equal((await handle.read(Buffer.alloc(10))).bytesRead, 0);
       assert.equal((await handle.read(Buffer.alloc(10), 0, 10, 100)).bytesRead, 3);
+    });
+  }
+
+  for (const engine of available.filter((name) => name !== 'kernel-aio')) {
+    test(`${engine}: what has no position is read and written at the same time`, async (t) => {
+      const fifo = join(scratch(t), 'fifo');
+      execFileSync('mkfifo', [fifo]);
+      const handle = await open(fifo, { flags: 'r+', engine });
+      const reading = handle.read(Buffer.alloc(3));
+      await handle.write('abc');
+      assert.equal((await reading).buffer.toString(), 'abc');
+      await handle.close();
+    });
+
+    test(`${engine}: a pipe gives what it has, to however many buffers`, async (t) => {
+      const fifo = join(scratch(t), 'fifo');
+      execFileSync('mkfifo', [fifo]);
+      const handle = await open(fifo, { flags: 'r+', engine });
+      await handle.write('x'.repeat(1024));
+      const { bytesRead } = await handle.readv(Array.from({ length: 1100 }, () => Buffer.alloc(1)));
+      assert.equal(bytesRead, 1024);
+      await handle.close();
+    });
+  }
+
+  for (const engine of available) {
+    test(`${engine}: is behind what was written, also where the rest was not`, async (t) => {
+      if (process.getuid?.() !== 0) return t.skip('only root may mount a small file system');
+      const handle = await open(join(smallFileSystem(t, '64k'), 'file'), { flags: 'w+', engine });
+      await assert.rejects(handle.writeFile(Buffer.alloc(200_000, 'y')), { code: 'ENOSPC' });
+      const { size } = await handle.stat();
+      assert.ok(size > 0);
+      await handle.truncate(0);
+      await handle.write('Z');
+      assert.equal((await handle.stat()).size, size + 1);
+      await handle.close();
+      return undefined;
     });
   }
 

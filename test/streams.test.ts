@@ -10,6 +10,7 @@ import {
   constants,
   createReadStream,
   createWriteStream,
+  existsSync,
   fstatSync,
   ftruncateSync,
   openSync,
@@ -17,6 +18,7 @@ import {
   readFileSync,
   readlinkSync,
   readSync,
+  rmSync,
   statSync,
   writeFileSync,
   writeSync,
@@ -527,6 +529,35 @@ for (const kind of kinds) {
         order,
         Array.from({ length: 200 }, (_, i) => i),
       );
+    });
+
+    test("the memory of a chunk can be used again after 'drain'", async (t) => {
+      const path = join(scratch(t), 'data');
+      for (const size of [64 * KIB, 300_000, 3 * MIB]) {
+        const chunk = Buffer.alloc(size);
+        const wanted = Array.from({ length: 12 }, (_, i) => Buffer.alloc(size, i + 1));
+        const stream = new WriteStream(path, { engine, direct });
+        for (const [i] of wanted.entries()) {
+          chunk.fill(i + 1);
+          if (!stream.write(chunk)) await once(stream, 'drain');
+        }
+        stream.end();
+        await once(stream, 'close');
+        assert.ok(readFileSync(path).equals(Buffer.concat(wanted)), `chunks of ${size}`);
+      }
+    });
+
+    test('a stream that is destroyed leaves no hole behind what it wrote', async (t) => {
+      const path = join(scratch(t), 'data');
+      for (let round = 0; round < 10; round++) {
+        const stream = new WriteStream(path, { engine, direct });
+        for (let i = 0; i < 24; i++) stream.write(Buffer.alloc(128 * KIB, 7));
+        for (let turns = 0; turns < round; turns++) await turn();
+        stream.destroy();
+        if (!stream.closed) await once(stream, 'close');
+        assert.ok(!existsSync(path) || readFileSync(path).every((byte) => byte === 7));
+        rmSync(path, { force: true });
+      }
     });
 
     test('writes go deep, and stay as many as were asked for', async (t) => {

@@ -304,7 +304,6 @@ class NewFile extends Opened implements Destination {
     await this.flushing(() => fsyncAsync(this.fd));
     check();
     this.#publish(force);
-    this.#done = true;
     await this.#flushDirectory();
   }
 
@@ -315,7 +314,7 @@ class NewFile extends Opened implements Destination {
       const owned = like === undefined || own(this.fd, Number(like.uid), Number(like.gid));
       const mode = like === undefined ? Number(source.stat.mode) & 0o777 & ~umask() : Number(like.mode) & 0o7777;
       // Nobody becomes somebody else by running a copy.
-      fchmodSync(this.fd, owned ? mode : mode & 0o1777);
+      fchmodSync(this.fd, owned ? mode : withoutGroup(mode & 0o1777));
       if (preserve) futimesSync(this.fd, seconds(source.stat.atimeNs), seconds(source.stat.mtimeNs));
     } catch (error) {
       // File systems without permissions.
@@ -331,8 +330,11 @@ class NewFile extends Opened implements Destination {
   #publish(force: boolean): void {
     const { path, name } = this.place;
     try {
-      if (force || !this.#link(path)) renameSync(this.#temporary, path);
-      else unlinkSync(this.#temporary);
+      const linked = !force && this.#link(path);
+      if (!linked) renameSync(this.#temporary, path);
+      this.#done = true;
+      // Where it stays, it is tried again at the end of the process.
+      if (linked && !unlinked(this.#temporary)) return;
     } catch (error) {
       if (codeOf(error) === 'EEXIST') {
         throw new CliError(
@@ -389,6 +391,20 @@ class NewFile extends Opened implements Destination {
   }
 }
 
+function unlinked(path: string): boolean {
+  try {
+    unlinkSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Where the group is another: it may do what others may. */
+function withoutGroup(mode: number): number {
+  return (mode & ~0o070) | (mode & ((mode & 0o007) << 3));
+}
+
 function create(temporary: string, place: Place): number {
   // O_EXCL and O_NOFOLLOW: nobody's file, and nobody's symbolic link, is written to. Without O_DIRECT: where that is refused, the
   // file would be there all the same.
@@ -431,9 +447,9 @@ function umask(): number {
   return mask;
 }
 
-/** As futimesSync takes it: a double, which is exact to a quarter of a microsecond in our century. */
-function seconds(ns: bigint): number {
-  return Number(ns) / 1e9;
+/** As futimesSync takes it, exact to a microsecond in our century. Numbers below 0 it takes for now, dates not. */
+function seconds(ns: bigint): number | Date {
+  return ns < 0n ? new Date(Number(ns / 1_000_000n)) : Number(ns) / 1e9;
 }
 
 /** Written in place: there is no other way. */

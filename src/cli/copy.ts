@@ -1,8 +1,10 @@
 /** `fileaio copy`: one file into another, many transfers deep, and never half. */
-import { accessSync, constants, realpathSync, statSync } from 'node:fs';
+import { accessSync, constants, fstatSync, realpathSync, statSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { deniesDirect } from '../alignment.ts';
 import type { EngineName } from '../index.ts';
+import { isInMemory } from './copy-cached.ts';
 import { type Destination, findPlace, openDestination } from './copy-destination.ts';
 import { blocksOf, dataRanges, knowsHoles, type Range, roundUp } from './copy-extents.ts';
 import { COPY_HELP, type CopyOptions, checkMemory, parseCopy } from './copy-options.ts';
@@ -329,10 +331,11 @@ class Copy {
     this.#check();
     const { side: copied, whyCached } = destination.reader();
     const whySourceCached = source.openDirect();
-    for (const [name, why] of [
-      [source.name, whySourceCached],
-      [destination.place.name, whyCached],
-    ] as const) {
+    const reasons = [
+      [source.name, whySourceCached ?? whyNeverPast(source.fd)],
+      [destination.place.name, whyCached ?? whyNeverPast(copied.fd)],
+    ] as const;
+    for (const [name, why] of reasons) {
       if (why !== undefined) notes.push(`${quote(name)} was compared through the page cache: ${why}`);
     }
     const direct = { source: whySourceCached === undefined, destination: whyCached === undefined };
@@ -340,7 +343,8 @@ class Copy {
     const { blockSize, depth } = this.#shape(size, offsetAlignment, 2);
     // What the kernel makes up while it is read is made up anew, from the beginning, for each read that is out of order.
     const inFlight = source.sized ? depth : 2;
-    const ranges = destination.place.kind === 'file' ? dataRanges([source.fd, destination.fd], size) : whole(size);
+    // All of it: what the file system calls a hole, and is none, is what a comparison is to find.
+    const ranges = whole(size);
     this.#progress.step(`comparing it with ${quote(source.name)}`);
     const follow = this.#follow('comparing', source.density());
     await compare({
@@ -359,7 +363,7 @@ class Copy {
         follow({ written: passed, passed }, size);
       },
     });
-    return direct.source && direct.destination ? 'past the page cache' : 'through the page cache';
+    return reasons.every(([, why]) => why === undefined) ? 'past the page cache' : 'through the page cache';
   }
 
   #difference(at: number): CliError {
@@ -369,6 +373,13 @@ class Copy {
       : 'the disk or the memory may be failing: see the log of the kernel (dmesg), and copy it again';
     return new CliError(EXIT_IO, `--verify: the copy differs from ${name} at byte ${at}; ${cause}`);
   }
+}
+
+/** O_DIRECT may be taken where there is no such thing. */
+function whyNeverPast(fd: number): string | undefined {
+  if (fstatSync(fd).isFile() && isInMemory(`/proc/self/fd/${fd}`))
+    return 'its file system is in memory, and has nothing else';
+  return deniesDirect(fd) ? 'its file system has no direct I/O, though it takes O_DIRECT' : undefined;
 }
 
 function whole(size: number): readonly Range[] {

@@ -1,7 +1,7 @@
 /** Signals: the first one asks for an orderly end, the second one ends it. */
 import { constants } from 'node:os';
 
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 
 /** A wish to stop, from outside. */
 export interface Stop {
