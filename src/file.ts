@@ -224,22 +224,8 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
     position?: unknown,
     options?: unknown,
   ): Promise<ReadResult<never>> {
-    try {
-      if (
-        typeof position === 'number' &&
-        typeof length === 'number' &&
-        typeof offset === 'number' &&
-        options === undefined &&
-        isView(buffer) &&
-        isPlain(offset, length, position) &&
-        offset + length <= buffer.byteLength
-      ) {
-        const call = this.#fd === -1 ? undefined : this.#file.begin(READ, buffer, offset, length, position);
-        if (call !== undefined) return this.#promise(call, buffer, finishRead);
-      }
-    } catch (error) {
-      return Promise.reject(error);
-    }
+    const begun = this.#quickly(READ, buffer, offset, length, position, options);
+    if (begun !== undefined) return begun;
     return this.#call('read', () => this.#read(buffer, offset, length, position, options)) as Promise<never>;
   }
 
@@ -251,6 +237,37 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
     }
     const bytesRead = await this.#file.read(partOf(buffer, offset, length), position, signal);
     return bare({ bytesRead, buffer });
+  }
+
+  /** The plain form, on its shortest way; `undefined` for anything that has to be looked at more closely. */
+  #quickly(
+    operation: typeof READ | typeof WRITE,
+    buffer: unknown,
+    offset: unknown,
+    length: unknown,
+    position: unknown,
+    options: unknown,
+  ): Promise<never> | undefined {
+    if (
+      typeof position !== 'number' ||
+      typeof length !== 'number' ||
+      typeof offset !== 'number' ||
+      options !== undefined ||
+      this.#fd === -1 ||
+      !isView(buffer) ||
+      !isPlain(offset, length, position) ||
+      offset + length > buffer.byteLength
+    ) {
+      return undefined;
+    }
+    try {
+      const call = this.#file.begin(operation, buffer, offset, length, position);
+      return call === undefined
+        ? undefined
+        : this.#promise(call, buffer, operation === READ ? finishRead : finishWrite);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** The promise of a call that was begun. */
@@ -314,22 +331,8 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
     position?: unknown,
     options?: unknown,
   ): Promise<WriteResult<never>> {
-    try {
-      if (
-        typeof position === 'number' &&
-        typeof length === 'number' &&
-        typeof offset === 'number' &&
-        options === undefined &&
-        isView(buffer) &&
-        isPlain(offset, length, position) &&
-        offset + length <= buffer.byteLength
-      ) {
-        const call = this.#fd === -1 ? undefined : this.#file.begin(WRITE, buffer, offset, length, position);
-        if (call !== undefined) return this.#promise(call, buffer, finishWrite);
-      }
-    } catch (error) {
-      return Promise.reject(error);
-    }
+    const begun = this.#quickly(WRITE, buffer, offset, length, position, options);
+    if (begun !== undefined) return begun;
     return this.#call('write', () => this.#write(buffer, offset, length, position, options)) as Promise<never>;
   }
 
