@@ -9,7 +9,7 @@ import fc from 'fast-check';
 import { AioContext, AioRequest, allocBuffer, engines, getLimits } from '../src/index.ts';
 import * as files from '../src/promises.ts';
 import { createSimulatedDisk, type SimulatedDisk } from '../src/sim.ts';
-import { child, coded, context, scratch, scratchFile } from './support.ts';
+import { child, coded, context, scratch, scratchFile, script } from './support.ts';
 
 function make(seed = 1): SimulatedDisk {
   return createSimulatedDisk({ seed });
@@ -132,20 +132,14 @@ describe('handles on a simulated disk', () => {
     await directory.close();
   });
 
-  test('do not keep the process alive when they are idle', async () => {
-    const script = `
+  test('do not keep the process alive when they are idle', async (t) => {
+    const text = `
       import { createSimulatedDisk } from './src/sim.ts';
       const disk = createSimulatedDisk({ seed: 1, latency: { write: 3600000 } });
       const handle = await disk.open('/file', 'w');
       await handle.write('x');
       console.log(Math.round(disk.nowMs));`;
-    const { code, stdout, stderr } = await child(process.execPath, [
-      '--import',
-      'tsx',
-      '--input-type=module',
-      '-e',
-      script,
-    ]);
+    const { code, stdout, stderr } = await child(process.execPath, script(t, text));
     assert.equal(code, 0, stderr);
     assert.equal(stdout, '3600000\n');
   });
@@ -276,8 +270,8 @@ describe('a simulated disk and the real world', () => {
     writeFileSync(join(directory, 'package.json'), '{ "type": "module" }');
     const printed: string[] = [];
     for (const base of [directory, root]) {
-      const script = `const BASE = ${JSON.stringify(pathToFileURL(join(base, 'dist')).href)};${PROGRAM}`;
-      const { code, stdout, stderr } = await child(process.execPath, ['--input-type=module', '-e', script]);
+      const text = `const BASE = ${JSON.stringify(pathToFileURL(join(base, 'dist')).href)};${PROGRAM}`;
+      const { code, stdout, stderr } = await child(process.execPath, script(t, text));
       assert.equal(code, 0, stderr);
       printed.push(stdout);
     }
