@@ -3,8 +3,10 @@ import { execFileSync } from 'node:child_process';
 import { constants, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
+import * as abi from '../src/abi/uring.ts';
 import { ioUringWith } from '../src/engines/io-uring.ts';
 import { AioContext, AioRequest, AlignedPool, allocBuffer } from '../src/index.ts';
+import { loadNative } from '../src/native.ts';
 import { conformance } from './conformance.ts';
 import { coded, collectGarbage, context, O_DIRECT, open, program, run, scratch, scratchFile } from './support.ts';
 
@@ -56,6 +58,39 @@ describe('io-uring: full rings', () => {
       });
     }
   }
+
+  test('a flag that says there is work, and there is none, does not keep a wait for ever', async (t) => {
+    const { native } = loadNative();
+    assert.ok(native !== undefined);
+    const setup = t.mock.method(native, 'ringSetup');
+    const map = t.mock.method(native, 'map');
+    const { fd } = scratchFile(t, BLOCK);
+    const ctx = context(t, { maxRequests: 64, engine: 'io-uring', waitWithoutPendingRequests: true });
+    const params = setup.mock.calls.at(-1)?.arguments[1];
+    const rings = map.mock.calls[0]?.result;
+    assert.ok(params !== undefined && rings instanceof ArrayBuffer);
+    const flags = new DataView(params.buffer).getUint32(abi.PARAMS_SQ_FLAGS, true) / 4;
+    const words = new Int32Array(rings, 0, flags + 1);
+    const answer = native.ringEnter.bind(native);
+    const enter = t.mock.method(native, 'ringEnter');
+    // As the kernel leaves it where the work was done between being put off and being told of.
+    const lie = () => void Atomics.or(words, flags, abi.SQ_TASKRUN);
+    let calls = 0;
+    enter.mock.mockImplementation((...args: Parameters<typeof answer>) => {
+      if (++calls > 10_000) throw new Error('entered the kernel without end');
+      const result = answer(...args);
+      lie();
+      return result;
+    });
+    lie();
+    assert.deepEqual(ctx.waitSync({ min: 0 }).completed, []);
+    const request = new AioRequest().prepareRead(fd, 0, allocBuffer(BLOCK));
+    ctx.submit([request]);
+    assert.deepEqual((await ctx.wait()).completed, [request]);
+    assert.equal((await ctx.wait({ timeoutMs: 20 })).reason, 'timeout');
+    ctx.submit([request.prepareRead(fd, 0, allocBuffer(BLOCK))]);
+    assert.deepEqual(ctx.waitSync().completed, [request]);
+  });
 
   test('a polling kernel thread takes the submissions where that is asked for', async (t) => {
     const { fd, data } = scratchFile(t, 256 * BLOCK);

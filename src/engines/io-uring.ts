@@ -46,6 +46,9 @@ const FIXED_BUFFER_BYTES = 2 ** 30;
 /** Calls in a row that a signal, or a shortage, may spoil before something is wrong. */
 const MAX_FAILED_ENTERS = 1000;
 
+/** Pieces of put-off work that one call does at least, if there are so many (IO_LOCAL_TW_DEFAULT_MAX, io_uring/io_uring.c). */
+const WORK_PER_ENTER = 20;
+
 /** A cancelled request answers at once; this is how long its completion may take before we say that it goes on. */
 const CANCEL_MS = 250;
 
@@ -429,16 +432,25 @@ class IoUring implements Engine {
    * Asks for completions until there are no more to be had without waiting. One call does only some of the work that the kernel has put off
    * for this thread (20 pieces since 6.12, and a piece need not complete anything), and the eventfd is signalled only when the first piece is put off:
    * whoever went to sleep before all of it is done would not be woken.
+   *
+   * The kernel's flag alone does not end this: who puts work off sets it after adding the work, and where this thread did that work in
+   * between, it stays set with nothing behind it (io_req_local_work_add, io_uring/io_uring.c). No more calls in a row come back empty-handed than
+   * the requests in flight can account for.
    */
   #fetch(): void {
     let failures = 0;
-    do {
+    let fruitless = 0;
+    for (;;) {
       const result = this.#enter(0, 0, abi.ENTER_GETEVENTS, -1);
       if (result < 0 && ++failures > MAX_FAILED_ENTERS) {
         throw systemError(result, 'io_uring_enter', 'fetching completions', 'The requests stay pending: wait again');
       }
-      this.#drain();
-    } while (this.#wantsEntering());
+      fruitless = this.#drain() > 0 || result < 0 ? 0 : fruitless + 1;
+      if (!this.#wantsEntering()) return;
+      // Each entry that the kernel has consumed ends with one completion.
+      const inFlight = (Atomics.load(this.#words, this.#sqHead) - this.#head) | 0;
+      if (fruitless * WORK_PER_ENTER > inFlight) return;
+    }
   }
 
   /** Takes every completion out of the ring; returns how many. */
