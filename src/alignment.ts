@@ -7,6 +7,7 @@ import * as abi from './abi/statx.ts';
 import { systemError } from './errors.ts';
 import { loadNative } from './native.ts';
 
+/** What transfers of a direct file are made of. Both numbers are 1 for a file that goes through the page cache. */
 export interface Alignment {
   /** Of a buffer's address, in bytes. */
   readonly buffer: number;

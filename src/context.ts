@@ -66,7 +66,9 @@ export interface AioStats {
   failed: number;
   /** Of these: canceled. */
   canceled: number;
+  /** Bytes that reads moved, of requests that `wait` handed out. */
   bytesRead: number;
+  /** Bytes that writes moved, of requests that `wait` handed out. */
   bytesWritten: number;
   /** Calls of `submit` that submitted something. */
   submitCalls: number;

@@ -137,6 +137,7 @@ export const DRIVER: unique symbol = Symbol('fileaio.driver');
 
 /** What can be given as an engine in place of a name: a simulated disk. Its content is private. */
 export interface EngineSource {
+  /** @internal */
   readonly [DRIVER]: EngineDriver;
 }
 

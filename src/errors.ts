@@ -35,9 +35,13 @@ export interface AioErrorDetails {
 export class AioError extends Error {
   /** What went wrong, for programs. */
   readonly code: string;
+  /** The kernel's error number, negative as in `node:fs`; absent from `ERR_AIO_*` errors that no system call gave. */
   declare readonly errno?: number;
+  /** The system call that failed, as `node:fs` names it. */
   declare readonly syscall?: string;
+  /** The file, where it is known by a path. */
   declare readonly path?: string;
+  /** Of the array given to `submit`: how many requests were submitted before it failed. The rest are still prepared. */
   declare readonly submitted?: number;
 
   /** Errors are made by this library; the constructor is public so that tests can make them too. */

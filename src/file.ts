@@ -67,20 +67,43 @@ export interface Abortable {
 
 /** What of a buffer is transferred, and where. */
 export interface TransferOptions extends Abortable {
+  /** Of the first byte in the buffer; default 0. */
   readonly offset?: number | null | undefined;
+  /** In bytes; default: up to the end of the buffer. */
   readonly length?: number | null | undefined;
+  /** Of the first byte in the file; default, `null` and -1: the current position, which moves. */
   readonly position?: number | bigint | null | undefined;
 }
 
 /** What a read resolves with. */
 export interface ReadResult<T> {
+  /** May be less than asked for; 0 is the end of the file. */
   bytesRead: number;
+  /** The very buffer that was passed, or the one that was allocated. */
   buffer: T;
+}
+
+/** What a vectored read resolves with. */
+export interface ReadVResult<T> {
+  /** Of all buffers together; 0 is the end of the file. */
+  bytesRead: number;
+  /** The very array that was passed. */
+  buffers: T;
+}
+
+/** What a vectored write resolves with. */
+export interface WriteVResult<T> {
+  /** Of all buffers together. */
+  bytesWritten: number;
+  /** The very array that was passed. */
+  buffers: T;
 }
 
 /** What a write resolves with. */
 export interface WriteResult<T> {
+  /** May be less than asked for, where the device has no more room. */
   bytesWritten: number;
+  /** The very buffer or string that was passed. */
   buffer: T;
 }
 
@@ -103,7 +126,7 @@ function bare<T extends object>(result: T): T {
  * An open file, with every member of the FileHandle of `node:fs/promises`, and in place of the thread pool an engine that takes any
  * number of calls at once. Beyond Node's: calls that move data take an AbortSignal; `direct`, `engine`, `alignment`.
  *
- * Every call costs a promise; the calls of one tick go down in one system call. Buffers from {@link allocBuffer}, from an {@link AlignedPool}, or
+ * Every call costs a promise; the calls of one tick go down in one system call. Buffers from `allocBuffer`, from an `AlignedPool`, or
  * on a SharedArrayBuffer, are read into in place; others through a copy, so that memory that was transferred away meanwhile is never
  * written. A buffer belongs to the kernel until the promise settles.
  *
@@ -120,7 +143,11 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   #closed: () => void = () => {};
   #closeFailed: (error: unknown) => void = () => {};
 
-  /** Use {@link open}. */
+  /**
+   * Use {@link open}.
+   *
+   * @internal
+   */
   constructor(node: HandleCore, file: OpenFile) {
     super();
     this.#node = node;
@@ -292,7 +319,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
     buffers: T,
     position?: number | null | (Abortable & { position?: number | null }),
     options?: Abortable,
-  ): Promise<{ bytesRead: number; buffers: T }> {
+  ): Promise<ReadVResult<T>> {
     return this.#call('readv', async () => {
       const views = checkViews(buffers);
       const { position: at, signal } = vectorOptions(position, options);
@@ -367,7 +394,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
     buffers: T,
     position?: number | null | (Abortable & { position?: number | null }),
     options?: Abortable,
-  ): Promise<{ bytesWritten: number; buffers: T }> {
+  ): Promise<WriteVResult<T>> {
     return this.#call('writev', async () => {
       const views = checkViews(buffers);
       const { position: at, signal } = vectorOptions(position, options);

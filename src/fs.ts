@@ -317,6 +317,11 @@ export function createWriteStream(
 
 export { promises, ReadStream, WriteStream };
 
+/**
+ * The same functions as one object, for `import fs from 'fileaio/fs'` and for libraries that take an `fs` option.
+ *
+ * @hidden each is documented under its own name
+ */
 export default {
   ...node,
   open,

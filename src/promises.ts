@@ -11,8 +11,10 @@ export {
   type OpenOptions,
   open,
   type ReadResult,
+  type ReadVResult,
   type TransferOptions,
   type WriteResult,
+  type WriteVResult,
 } from './file.ts';
 export type { ReadStream, ReadStreamOptions, WriteStream, WriteStreamOptions } from './stream.ts';
 export {
@@ -25,4 +27,9 @@ export {
   writeFile,
 } from './whole-file.ts';
 
+/**
+ * The same functions as one object, for `import fs from 'fileaio/promises'`.
+ *
+ * @hidden each is documented under its own name
+ */
 export default { ...fs, open, readFile, writeFile, appendFile, copyFile };

@@ -53,7 +53,9 @@ const CHUNK = 64 * 1024;
 export class ReadStream extends Readable {
   /** As given; `undefined` for a descriptor or handle. */
   declare readonly path: string | Buffer;
+  /** How the path is opened. */
   declare readonly flags: OpenMode;
+  /** Of a file that is made. */
   declare readonly mode: number | string;
   /** The descriptor: `null` before the file is open, and after it was closed. */
   fd: number | null;
@@ -111,6 +113,7 @@ export class ReadStream extends Readable {
     return this.#state.autoDestroy;
   }
 
+  /** May be changed until the stream ends. */
   set autoClose(value: boolean) {
     this.#state.autoDestroy = value;
   }

@@ -5,6 +5,8 @@ export type {
   ErrorChances,
   Latency,
   SimulatedDiskOptions,
+  SimulatedErrors,
+  SimulatedLatencies,
   SimulatedOperation,
   SimulatedOperationKind,
 } from './sim/options.ts';

@@ -16,6 +16,7 @@ import { nextTick } from './time.ts';
 export interface StreamOptions {
   /** How to open the path; default `'r'` to read, `'w'` to write. */
   readonly flags?: OpenMode | undefined;
+  /** Of the text that is read, or of strings that are written; default: bytes, and `'utf8'`. */
   readonly encoding?: BufferEncoding | null | undefined;
   /** A file that is open already. The path is ignored then, and there is no `'open'` event. */
   readonly fd?: number | FileHandle | null | undefined;

@@ -36,6 +36,7 @@ export const canWatch = typeof waitAsync === 'function';
  * {@link wake}. It can be cloned (`postMessage`, `workerData`) within one process. Its content is private.
  */
 export interface Waker {
+  /** Shared memory: whose wake-up it is, and how many are not yet consumed. Not to be touched. */
   readonly cell: Int32Array;
 }
 

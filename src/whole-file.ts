@@ -23,27 +23,41 @@ const MOST_BYTES = 2 ** 31 - 1;
 
 /** What {@link readFile} takes. */
 export interface ReadFileOptions extends Abortable {
+  /** Text in this encoding instead of bytes. */
   readonly encoding?: BufferEncoding | null | undefined;
+  /** How the path is opened; default `'r'`. */
   readonly flag?: OpenMode | undefined;
+  /** With O_DIRECT: past the page cache; default `false`. */
   readonly direct?: boolean | undefined;
+  /** Which engine carries the transfers; default `'auto'`. */
   readonly engine?: EngineName | 'auto' | undefined;
 }
 
 /** What {@link writeFile} and {@link appendFile} take. */
 export interface WriteFileOptions extends Abortable {
+  /** Of strings; default `'utf8'`. */
   readonly encoding?: BufferEncoding | null | undefined;
+  /** How the path is opened; default `'w'`, and `'a'` for `appendFile`. */
   readonly flag?: OpenMode | undefined;
+  /** Of a file that is made; default 0o666, less the umask. */
   readonly mode?: Mode | undefined;
   /** Flush it to the device before the promise resolves; default `false`. */
   readonly flush?: boolean | undefined;
+  /** With O_DIRECT: past the page cache, but for ends that fill no block; default `false`. */
   readonly direct?: boolean | undefined;
+  /** Which engine carries the transfers; default `'auto'`. */
   readonly engine?: EngineName | 'auto' | undefined;
 }
 
 type Bytes = string | NodeJS.ArrayBufferView;
 
 /** What can be written as a whole: bytes, text, or something that gives these one after the other. */
-export type WriteFileData = Bytes | Iterable<Bytes> | AsyncIterable<Bytes> | Stream;
+export type WriteFileData =
+  | string
+  | NodeJS.ArrayBufferView
+  | Iterable<string | NodeJS.ArrayBufferView>
+  | AsyncIterable<string | NodeJS.ArrayBufferView>
+  | Stream;
 
 function checkAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted === true) throw abortError(signal);

@@ -86,7 +86,9 @@ const MAX_EMPTY = 5;
 export class WriteStream extends Writable {
   /** As given; `undefined` for a descriptor or handle. */
   declare readonly path: string | Buffer;
+  /** How the path is opened. */
   declare readonly flags: OpenMode;
+  /** Of a file that is made. */
   declare readonly mode: number | string;
   /** The descriptor: `null` before the file is open, and after it was closed. */
   fd: number | null;
@@ -186,6 +188,7 @@ export class WriteStream extends Writable {
     return this.#state.autoDestroy;
   }
 
+  /** May be changed until the stream ends. */
   set autoClose(value: boolean) {
     this.#state.autoDestroy = value;
   }
@@ -208,7 +211,7 @@ export class WriteStream extends Writable {
     this.end();
   }
 
-  /** The same as {@link WriteStream.end}: nothing is lost. */
+  /** The same as `end()`: nothing is lost. */
   destroySoon(): void {
     this.end();
   }
@@ -217,7 +220,11 @@ export class WriteStream extends Writable {
    * As Writable has it. The stream takes chunks over before they are written, so that several are on their way;
    * `callback` waits until its own is.
    */
-  override write(chunk: unknown, encoding?: BufferEncoding | Callback, callback?: Callback): boolean {
+  override write(
+    chunk: unknown,
+    encoding?: BufferEncoding | ((error?: Error | null) => void),
+    callback?: (error?: Error | null) => void,
+  ): boolean {
     const [how, then] = typeof encoding === 'function' ? [undefined, encoding] : [encoding, callback];
     if (typeof then !== 'function') return super.write(chunk, how as BufferEncoding);
     return super.write(chunk, how as BufferEncoding, (error) => {

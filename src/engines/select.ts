@@ -23,6 +23,7 @@ function names(): string {
 
 /** What {@link engines} says of one engine. */
 export interface EngineInfo {
+  /** As the `engine` options of contexts and files take it. */
   readonly name: EngineName;
   /** Whether a context with it can be made here and now. */
   readonly available: boolean;

@@ -34,6 +34,7 @@ const MAX_POSITION = 2n ** 63n - 1n;
 export interface SimulatedEvent {
   /** When, in milliseconds of virtual time. */
   readonly atMs: number;
+  /** A request that ended, by its kind; a call of the disk, by its name; or the loss of power. */
   readonly what:
     | SimulatedOperationKind
     | 'open'
@@ -48,6 +49,7 @@ export interface SimulatedEvent {
   readonly number: number;
   /** The file; empty where there is none. */
   readonly path: string;
+  /** Of a read or write, in bytes; otherwise 0. */
   readonly position: number;
   /** Asked for, in bytes. */
   readonly length: number;
@@ -111,6 +113,7 @@ export interface PowerLoss {
   readonly writesKept: number;
   /** Writes of which some sectors are, and others not. */
   readonly writesTorn: number;
+  /** Writes of which nothing is. */
   readonly writesLost: number;
   /** Created, renamed and removed names that are as they were before. */
   readonly namesLost: number;

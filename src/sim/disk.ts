@@ -170,7 +170,7 @@ export class SimulatedDisk implements EngineSource {
     return this.#device.open(checkPath(path), openingOf(flags, mode));
   }
 
-  /** Requests that are under way go on. @throws `EBADF`. */
+  /** Closes a descriptor of {@link SimulatedDisk.openSync}. Requests that are under way go on. @throws `EBADF`. */
   closeSync(fd: number): void {
     this.#device.close(checkFd(fd));
   }
@@ -180,7 +180,7 @@ export class SimulatedDisk implements EngineSource {
     this.#device.truncate(checkFd(fd), checkInteger('length', length, 0, Number.MAX_SAFE_INTEGER));
   }
 
-  /** @throws `EEXIST`, `ENOENT`, `ENOTDIR`. */
+  /** Makes a directory; durable when the one that it is in is flushed. @throws `EEXIST`, `ENOENT`, `ENOTDIR`. */
   mkdirSync(path: string, mode?: Mode): void {
     this.#device.makeDirectory(checkPath(path), modeOf(mode, 0o777));
   }
@@ -205,18 +205,19 @@ export class SimulatedDisk implements EngineSource {
     this.#device.note('unlink', at);
   }
 
-  /** @throws `ENOENT`, `ENOTDIR`, `ENOTEMPTY`. */
+  /** Removes an empty directory. @throws `ENOENT`, `ENOTDIR`, `ENOTEMPTY`. */
   rmdirSync(path: string): void {
     const at = checkPath(path);
     this.#device.names.remove(at, true, 'rmdir');
     this.#device.note('rmdir', at);
   }
 
+  /** Whether a file or directory has this name now. @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`. */
   existsSync(path: string): boolean {
     return this.#device.names.get(checkPath(path)) !== undefined;
   }
 
-  /** Times are virtual, from 1970 on. @throws `ENOENT`. */
+  /** Size, mode and times, which are virtual, from 1970 on. @throws `ENOENT`. */
   statSync(path: string): SimulatedStats {
     return statsOf(this.#device, this.#device.names.need(checkPath(path), 'stat'));
   }

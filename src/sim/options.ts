@@ -9,11 +9,13 @@ export type SimulatedOperationKind = 'read' | 'write' | 'fsync' | 'fdatasync';
 export interface SimulatedOperation {
   /** 1 for the first request that the disk was ever given. */
   readonly number: number;
+  /** What it is to do. */
   readonly kind: SimulatedOperationKind;
   /** Of the file as it was opened. */
   readonly path: string;
   /** In bytes; 0 for flushes. */
   readonly position: number;
+  /** In bytes; 0 for flushes. */
   readonly length: number;
   /** When it was submitted, in milliseconds of virtual time. */
   readonly atMs: number;
@@ -28,7 +30,27 @@ export type Latency =
 /** How often requests fail: with EIO, or by code, as in `{ EIO: 0.01, ENOSPC: 0.02 }`. */
 export type ErrorChances = number | Readonly<Record<string, number>>;
 
-/** What {@link createSimulatedDisk} takes. Probabilities are from 0 (never, the default) to 1 (always). */
+/** How long each kind of request takes. */
+export interface SimulatedLatencies {
+  /** Default: 0.05 … 0.2 ms. */
+  readonly read?: Latency;
+  /** Default: 0.02 … 0.5 ms. */
+  readonly write?: Latency;
+  /** Default: 0.5 … 5 ms. */
+  readonly flush?: Latency;
+}
+
+/** How often each kind of request fails. */
+export interface SimulatedErrors {
+  /** Default 0. */
+  readonly read?: ErrorChances;
+  /** Default 0. */
+  readonly write?: ErrorChances;
+  /** Default 0. */
+  readonly flush?: ErrorChances;
+}
+
+/** What `createSimulatedDisk` takes. Probabilities are from 0 (never, the default) to 1 (always). */
 export interface SimulatedDiskOptions {
   /** Decides everything that is left to chance: 0 … 2^53 − 1. The same seed and the same program give the same run. */
   readonly seed: number;
@@ -39,15 +61,13 @@ export interface SimulatedDiskOptions {
   /** In bytes; writes beyond it are short, then `EFBIG`. Default 16 TiB, as ext4 has it. */
   readonly maxFileSize?: number;
   /** Of virtual time, at least a microsecond each. Default: reads 0.05 … 0.2 ms, writes 0.02 … 0.5 ms, flushes 0.5 … 5 ms. */
-  readonly latency?: { readonly read?: Latency; readonly write?: Latency; readonly flush?: Latency };
+  readonly latency?: SimulatedLatencies;
   /** Whether requests may overtake those submitted before them; default `true`. */
   readonly reorder?: boolean;
   /** How often a read or write of several bytes (sectors, on a direct file) moves only the first of them. */
   readonly shortTransfers?: number;
   /** How often requests fail; for all kinds, or by kind. A write that fails with EIO may have been written in part; a flush that fails, too. */
-  readonly errors?:
-    | number
-    | { readonly read?: ErrorChances; readonly write?: ErrorChances; readonly flush?: ErrorChances };
+  readonly errors?: number | SimulatedErrors;
   /** Asked about each request when it is submitted: the code that it is to fail with, such as `'EIO'`, or `undefined`. */
   readonly fail?: (operation: SimulatedOperation) => string | undefined;
   /** How often the disk has no room for all of a submission: `ERR_AIO_INSUFFICIENT_RESOURCES`, as EAGAIN of io_submit(2). */
@@ -60,7 +80,7 @@ export interface SimulatedDiskOptions {
   readonly misdirectedWrites?: number;
   /** How often a sector that is read turns out to have gone bad: `EIO` from then on, until it is written again. */
   readonly latentSectorErrors?: number;
-  /** How many events {@link SimulatedDisk.log} keeps: the latest. Default 1000; `Infinity` for all. */
+  /** How many events `disk.log` keeps: the latest. Default 1000; `Infinity` for all. */
   readonly logLimit?: number;
 }
 
