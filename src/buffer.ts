@@ -236,7 +236,10 @@ function pageSize(): number {
  *
  * @example
  * ```ts
- * const buffer = allocBuffer(1 << 20); // 1 MiB at a page boundary
+ * import { allocBuffer } from 'fileaio';
+ *
+ * const buffer = allocBuffer(1 << 20); // 1 MiB at a page boundary, zeroed
+ * console.log(buffer.length, buffer.every((byte) => byte === 0)); // => 1048576 true
  * ```
  */
 export function allocBuffer(size: number, alignment?: number): Buffer {
@@ -265,9 +268,13 @@ export interface AlignedPoolOptions {
  *
  * @example
  * ```ts
+ * import { AlignedPool } from 'fileaio';
+ *
  * const pool = new AlignedPool({ size: 4096, count: 32 });
  * const buffer = pool.acquire();
- * if (buffer !== undefined) pool.release(buffer);
+ * console.log(pool.available, buffer?.length); // => 31 4096
+ * if (buffer !== undefined) pool.release(buffer); // the very object that acquire gave, once
+ * console.log(pool.available); // => 32
  * ```
  */
 export class AlignedPool {

@@ -144,10 +144,15 @@ const abandoned = new FinalizationRegistry<() => void>((abandon) => abandon());
  *
  * @example
  * ```ts
+ * import { openSync } from 'node:fs';
+ * import { AioContext, AioRequest, allocBuffer } from 'fileaio';
+ *
  * const context = new AioContext({ maxRequests: 32 });
+ * const fd = openSync('data.bin', 'r');
  * const requests = Array.from({ length: 32 }, (_, i) => new AioRequest().prepareRead(fd, i * 4096, allocBuffer(4096)));
- * context.submit(requests);
+ * context.submit(requests); // one system call
  * const { completed } = await context.wait({ min: 32 });
+ * console.log(completed.length, context.pending, context.stats.bytesRead); // => 32 0 131072
  * await context.close();
  * ```
  */
@@ -646,6 +651,19 @@ export class AioContext {
    *
    * @throws as {@link AioContext.wait} rejects; `signal` is looked at only before blocking. AioError `ERR_AIO_NOT_SUPPORTED` with the
    * engine `threads`, whose completions need the event loop.
+   *
+   * @example
+   * ```ts
+   * import { openSync } from 'node:fs';
+   * import { AioContext, AioRequest, allocBuffer, engines } from 'fileaio';
+   *
+   * if (engines().some(({ name, available }) => name !== 'threads' && available)) {
+   *   await using context = new AioContext({ maxRequests: 4 });
+   *   context.submit([new AioRequest().prepareRead(openSync('data.bin', 'r'), 0, allocBuffer(4096))]);
+   *   const { completed } = context.waitSync({ timeoutMs: 60_000 }); // this thread sleeps in the kernel
+   *   console.log(completed[0]?.result()); // 4096
+   * }
+   * ```
    */
   waitSync(options?: WaitOptions): WaitResult {
     const { min, max, timeoutMs } = this.#beginWait(options, 'waitSync', this.#engine.cannotBlock);
@@ -664,6 +682,16 @@ export class AioContext {
   /**
    * Ends exactly one wait: the one under way, or, if none is, the next one. Each call counts: n calls end n waits. From other
    * threads, use {@link wake}. Does nothing after `close`.
+   *
+   * @example
+   * ```ts
+   * import { AioContext } from 'fileaio';
+   *
+   * await using context = new AioContext({ maxRequests: 1, waitWithoutPendingRequests: true });
+   * const waiting = context.wait();
+   * context.wakeup();
+   * console.log((await waiting).reason); // => woken
+   * ```
    */
   wakeup(): void {
     if (this.#closing !== undefined) return;
@@ -689,6 +717,24 @@ export class AioContext {
    * number that was closed, and given to another file since, would still mean the old one. Associate it again after that.
    *
    * @throws AioError `ERR_AIO_CLOSED`; TypeError `ERR_INVALID_ARG_TYPE`; RangeError `ERR_OUT_OF_RANGE`.
+   *
+   * @example
+   * ```ts
+   * import { openSync } from 'node:fs';
+   * import { AioContext, AioRequest, AlignedPool } from 'fileaio';
+   *
+   * await using context = new AioContext({ maxRequests: 8 });
+   * const fd = openSync('data.bin', 'r');
+   * const pool = new AlignedPool({ size: 4096, count: 8 });
+   * context.associate(fd);
+   * context.associate(pool);
+   * const requests: AioRequest[] = [];
+   * for (let buffer = pool.acquire(); buffer !== undefined; buffer = pool.acquire()) {
+   *   requests.push(new AioRequest().prepareRead(fd, requests.length * 4096, buffer));
+   * }
+   * context.submit(requests);
+   * console.log((await context.wait({ min: 8 })).completed.length); // => 8
+   * ```
    */
   associate(target: number | AlignedPool): void {
     this.#checkOpen('associate');

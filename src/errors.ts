@@ -24,12 +24,23 @@ export interface AioErrorDetails {
  *
  * @example
  * ```ts
- * try {
- *   context.submit(requests);
- * } catch (error) {
- *   if (!(error instanceof AioError) || error.code !== 'ERR_AIO_INSUFFICIENT_RESOURCES') throw error;
- *   requests = requests.slice(error.submitted); // these are still prepared: submit them after the next wait
+ * import { openSync } from 'node:fs';
+ * import { AioContext, AioError, AioRequest, allocBuffer } from 'fileaio';
+ *
+ * await using context = new AioContext({ maxRequests: 8 });
+ * const fd = openSync('data.bin', 'r');
+ * let rest = Array.from({ length: 20 }, (_, i) => new AioRequest().prepareRead(fd, i * 512, allocBuffer(512)));
+ * while (rest.length > 0) {
+ *   try {
+ *     context.submit(rest);
+ *     rest = [];
+ *   } catch (error) {
+ *     if (!(error instanceof AioError) || error.code !== 'ERR_AIO_INSUFFICIENT_RESOURCES') throw error;
+ *     rest = rest.slice(error.submitted); // these are still prepared: submit them after the next wait
+ *   }
+ *   await context.wait();
  * }
+ * console.log(context.stats.submitted); // => 20
  * ```
  */
 export class AioError extends Error {

@@ -132,6 +132,22 @@ function bare<T extends object>(result: T): T {
  *
  * Errors of the kernel are as Node has them (`code`, negative `errno`, `syscall`), mistakes in arguments too. Not shared with Node's handles is that
  * these cannot be posted to another thread.
+ *
+ * @example
+ * ```ts
+ * import { type FileHandle, open } from 'fileaio/promises';
+ *
+ * async function append(log: FileHandle, record: string): Promise<void> {
+ *   await log.write(`${record}\n`);
+ *   await log.datasync(); // on the device when this resolves
+ * }
+ *
+ * await using log = await open('log', 'a+');
+ * await append(log, 'first');
+ * await append(log, 'second');
+ * const { bytesRead, buffer } = await log.read({ position: 0 });
+ * console.log(buffer.toString('utf8', 0, bytesRead).split('\n')); // => [ 'first', 'second', '' ]
+ * ```
  */
 export class FileHandle extends EventEmitter implements fs.FileHandle {
   readonly #node: HandleCore;
@@ -206,6 +222,16 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   /**
    * Closes the file when everything under way has ended; calls are taken until then. Once is enough; emits `'close'`. An own property,
    * as in Node: `const { close } = handle` works.
+   *
+   * @example
+   * ```ts
+   * import { open } from 'fileaio/promises';
+   *
+   * const handle = await open('data.bin');
+   * const reading = handle.read(Buffer.alloc(100), 0, 100, 0);
+   * await handle.close(); // when what is under way has ended
+   * console.log((await reading).bytesRead, handle.fd); // => 100 -1
+   * ```
    */
   readonly close = (): Promise<void> => {
     if (this.#fd === -1) return Promise.resolve();
@@ -314,6 +340,15 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    *
    * @returns `{ bytesRead, buffers }`.
    * @see preadv(2)
+   *
+   * @example
+   * ```ts
+   * import { open } from 'fileaio/promises';
+   *
+   * await using handle = await open('data.bin');
+   * const { bytesRead, buffers } = await handle.readv([Buffer.alloc(16), Buffer.alloc(100)], 0);
+   * console.log(bytesRead, buffers.length); // => 116 2
+   * ```
    */
   readv<T extends readonly NodeJS.ArrayBufferView[]>(
     buffers: T,
@@ -389,6 +424,15 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    *
    * @returns `{ bytesWritten, buffers }`.
    * @see pwritev(2)
+   *
+   * @example
+   * ```ts
+   * import { open } from 'fileaio/promises';
+   *
+   * await using handle = await open('new.txt', 'w');
+   * const { bytesWritten } = await handle.writev([Buffer.from('a header, '), Buffer.from('a body')], 0);
+   * console.log(bytesWritten); // => 16
+   * ```
    */
   writev<T extends readonly NodeJS.ArrayBufferView[]>(
     buffers: T,
@@ -403,7 +447,22 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
     });
   }
 
-  /** Flushes data and metadata of what was written to the device. Covers writes that have settled before. @see fsync(2) */
+  /**
+   * Flushes data and metadata of what was written to the device. Covers writes that have settled before.
+   *
+   * @see fsync(2)
+   *
+   * @example
+   * ```ts
+   * import { open } from 'fileaio/promises';
+   *
+   * await using handle = await open('new.txt', 'w');
+   * await handle.write('hello');
+   * await handle.sync({ signal: AbortSignal.timeout(30_000) });
+   * await using directory = await open('.');
+   * await directory.sync(); // the file is safe; now its name is, too
+   * ```
+   */
   sync(options?: Abortable): Promise<void> {
     return this.#call('fsync', async () => this.#file.flush(false, checkSignal(options?.signal)));
   }
@@ -413,7 +472,19 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
     return this.#call('fdatasync', async () => this.#file.flush(true, checkSignal(options?.signal)));
   }
 
-  /** All bytes from the current position on, or with an encoding the text. Several transfers deep. */
+  /**
+   * All bytes from the current position on, or with an encoding the text. Several transfers deep.
+   *
+   * @example
+   * ```ts
+   * import { open, writeFile } from 'fileaio/promises';
+   *
+   * await writeFile('hello.txt', 'hello, world');
+   * await using handle = await open('hello.txt');
+   * await handle.read(Buffer.alloc(7)); // the position moves
+   * console.log(await handle.readFile('utf8')); // => world
+   * ```
+   */
   readFile(options?: (ReadFileOptions & { encoding?: null | undefined }) | null): Promise<Buffer<ArrayBuffer>>;
   readFile(options: (ReadFileOptions & { encoding: BufferEncoding }) | BufferEncoding): Promise<string>;
   readFile(options?: ReadFileOptions | BufferEncoding | null): Promise<string | Buffer<ArrayBuffer>>;
@@ -426,7 +497,19 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
     return this.#call('writeFile', () => writeWholeFile(this, data, options));
   }
 
-  /** The same as {@link FileHandle.writeFile}. */
+  /**
+   * The same as {@link FileHandle.writeFile}.
+   *
+   * @example
+   * ```ts
+   * import { open } from 'fileaio/promises';
+   *
+   * await using handle = await open('new.txt', 'w+');
+   * await handle.writeFile('one line\n');
+   * await handle.appendFile(['another', ' line\n']); // anything that gives text or bytes piece by piece
+   * console.log((await handle.stat()).size); // => 22
+   * ```
+   */
   appendFile(data: WriteFileData, options?: WriteFileOptions | BufferEncoding | null): Promise<void> {
     return this.writeFile(data, options);
   }
@@ -434,6 +517,16 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   /**
    * A stream from the current position, or from `start` to `end`, on: reads ahead, up to `iodepth` transfers of `highWaterMark` bytes. Closes the handle at
    * its end, unless `autoClose` is false.
+   *
+   * @example
+   * ```ts
+   * import { open } from 'fileaio/promises';
+   *
+   * const handle = await open('data.bin');
+   * let bytes = 0;
+   * for await (const chunk of handle.createReadStream({ start: 1024, iodepth: 4 })) bytes += (chunk as Buffer).length;
+   * console.log(bytes, handle.fd); // => 1047552 -1
+   * ```
    */
   createReadStream(options?: ReadStreamOptions): ReadStream {
     return new ReadStream(this, options);
@@ -442,23 +535,76 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   /**
    * A stream to the current position, or to `start`, on: several transfers deep. A `write` is called back when the kernel has its bytes; with
    * `flush: true` they are on the device before `'finish'`.
+   *
+   * @example
+   * ```ts
+   * import { Readable } from 'node:stream';
+   * import { pipeline } from 'node:stream/promises';
+   * import { open, readFile } from 'fileaio/promises';
+   *
+   * const handle = await open('new.txt', 'w');
+   * await pipeline(Readable.from(['one', ' after ', 'the other']), handle.createWriteStream({ flush: true }));
+   * console.log(await readFile('new.txt', 'utf8')); // => one after the other
+   * ```
    */
   createWriteStream(options?: WriteStreamOptions): WriteStream {
     return new WriteStream(this, options);
   }
 
-  /** The lines of the text from the current position on. */
+  /**
+   * The lines of the text from the current position on.
+   *
+   * @example
+   * ```ts
+   * import { open, writeFile } from 'fileaio/promises';
+   *
+   * await writeFile('lines.txt', 'first\nsecond\n');
+   * const handle = await open('lines.txt');
+   * for await (const line of handle.readLines()) console.log(line);
+   * // => first
+   * // => second
+   * ```
+   */
   readLines(options?: ReadStreamOptions): Interface {
     return readLines(this, options);
   }
 
-  /** The bytes from the current position on, as a web stream of type `'bytes'`. The handle is locked to it. */
+  /**
+   * The bytes from the current position on, as a web stream of type `'bytes'`. The handle is locked to it.
+   *
+   * @example
+   * ```ts
+   * import { open } from 'fileaio/promises';
+   *
+   * await using handle = await open('data.bin');
+   * let bytes = 0;
+   * for await (const chunk of handle.readableWebStream()) bytes += (chunk as Uint8Array).byteLength;
+   * console.log(bytes); // => 1048576
+   * ```
+   */
   readableWebStream(options?: { type?: 'bytes' | undefined; autoClose?: boolean | undefined }): ReadableStream {
     if (this.#fd !== -1 && this.#closing !== undefined) throw invalidState('The FileHandle is closing');
     return readableWebStream(this, options);
   }
 
-  /** Size, times, mode. @see fstat(2) */
+  /**
+   * Size, times, mode.
+   *
+   * @see fstat(2)
+   *
+   * @example
+   * ```ts
+   * import { open } from 'fileaio/promises';
+   *
+   * await using handle = await open('new.bin', 'w');
+   * await handle.truncate(4096); // a hole
+   * await handle.chmod(0o600);
+   * await handle.chown(process.getuid?.() ?? 0, process.getgid?.() ?? 0);
+   * await handle.utimes(0, new Date(2001, 1, 1));
+   * const { size, mode, mtime } = await handle.stat();
+   * console.log(size, (mode & 0o777).toString(8), mtime.getFullYear()); // => 4096 600 2001
+   * ```
+   */
   stat(options?: StatOptions & { bigint?: false | undefined }): Promise<Stats>;
   stat(options: StatOptions & { bigint: true }): Promise<BigIntStats>;
   stat(options?: StatOptions): Promise<Stats | BigIntStats>;
@@ -534,8 +680,12 @@ const { O_APPEND, O_DIRECT } = constants;
  *
  * @example
  * ```ts
- * const handle = await open('data.db', { flags: 'r+', direct: true });
+ * import { allocBuffer } from 'fileaio';
+ * import { open } from 'fileaio/promises';
+ *
+ * const handle = await open('data.bin', { flags: 'r+', direct: true });
  * const { bytesRead, buffer } = await handle.read(allocBuffer(4096), 0, 4096, 8192);
+ * console.log(bytesRead, buffer.length, handle.direct); // => 4096 4096 true
  * await handle.close();
  * ```
  */

@@ -98,6 +98,16 @@ function named<T>(call: (...args: never[]) => void, ...names: readonly string[])
 
 /**
  * Opens a file as `fs.open` does. In place of flags it takes `{ flags, mode, direct, engine }`, as {@link promises.open} does.
+ *
+ * @example
+ * ```ts
+ * import * as fs from 'fileaio/fs';
+ *
+ * fs.open('data.bin', 'r', (error, fd) => {
+ *   if (error) throw error;
+ *   fs.close(fd);
+ * });
+ * ```
  */
 export const open = ((path: node.PathLike, ...args: unknown[]): void => {
   const callback = callbackOf(args);
@@ -122,7 +132,20 @@ export const open = ((path: node.PathLike, ...args: unknown[]): void => {
   });
 }) as typeof node.open;
 
-/** Opens a file as `fs.openSync` does. */
+/**
+ * Opens a file as `fs.openSync` does.
+ *
+ * @example
+ * ```ts
+ * import { promisify } from 'node:util';
+ * import * as fs from 'fileaio/fs';
+ *
+ * const fd = fs.openSync('data.bin', { flags: 'r', direct: true, engine: 'auto' });
+ * const { bytesRead } = await promisify(fs.read)(fd, Buffer.alloc(100), 0, 100, 1); // any shape: a bounce buffer sees to it
+ * console.log(bytesRead); // => 100
+ * fs.closeSync(fd);
+ * ```
+ */
 export function openSync(path: node.PathLike, flags?: node.OpenMode | OpenOptions, mode?: node.Mode | null): number {
   const { given, wanted, options } = openFlags(flags, mode);
   const fd = node.openSync(path, wanted, options.mode);
@@ -142,7 +165,19 @@ function register(fd: number, flags: number, { engine = 'auto' }: OpenOptions): 
   entries.set(fd, { file, busy: 0, idle: undefined });
 }
 
-/** Closes a descriptor when the calls that use it have ended. */
+/**
+ * Closes a descriptor when the calls that use it have ended.
+ *
+ * @example
+ * ```ts
+ * import * as fs from 'fileaio/fs';
+ *
+ * const fd = fs.openSync('data.bin');
+ * fs.read(fd, Buffer.alloc(100), 0, 100, 0, (_error, bytesRead) => console.log(bytesRead));
+ * await new Promise((resolve) => fs.close(fd, resolve)); // after the read
+ * // => 100
+ * ```
+ */
 export function close(fd: number, callback?: node.NoParamCallback): void {
   const entry = entries.get(fd);
   const closeNow = (): void => {
@@ -161,14 +196,45 @@ export function close(fd: number, callback?: node.NoParamCallback): void {
   }
 }
 
-/** Closes a descriptor. Throws `EBUSY` while calls use it: the number could mean another file before they get to the kernel. */
+/**
+ * Closes a descriptor. Throws `EBUSY` while calls use it: the number could mean another file before they get to the kernel.
+ *
+ * @example
+ * ```ts
+ * import * as fs from 'fileaio/fs';
+ *
+ * const fd = fs.openSync('data.bin');
+ * const reading = new Promise((resolve) => fs.read(fd, Buffer.alloc(100), 0, 100, 0, resolve));
+ * try {
+ *   fs.closeSync(fd);
+ * } catch (error) {
+ *   console.log((error as NodeJS.ErrnoException).code); // => EBUSY
+ * }
+ * await reading;
+ * fs.closeSync(fd);
+ * ```
+ */
 export function closeSync(fd: number): void {
   if ((entries.get(fd)?.busy ?? 0) > 0) throw nodeError(-EBUSY, 'close');
   entries.delete(fd);
   node.closeSync(fd);
 }
 
-/** As `fs.read`; a trailing `{ signal }` before the callback aborts it. @see pread(2) */
+/**
+ * As `fs.read`; a trailing `{ signal }` before the callback aborts it.
+ *
+ * @see pread(2)
+ *
+ * @example
+ * ```ts
+ * import * as fs from 'fileaio/fs';
+ *
+ * const fd = fs.openSync('data.bin');
+ * await new Promise((resolve) => fs.read(fd, Buffer.alloc(4096), 0, 4096, 0, (error, bytesRead) => resolve(console.log(error, bytesRead))));
+ * // => null 4096
+ * fs.closeSync(fd);
+ * ```
+ */
 export const read = named<typeof node.read>(
   overridden(node.read, ([first, second, length, position, last]) => {
     const {
@@ -185,7 +251,22 @@ export const read = named<typeof node.read>(
   'buffer',
 );
 
-/** As `fs.write`. @see pwrite(2) */
+/**
+ * As `fs.write`.
+ *
+ * @see pwrite(2)
+ *
+ * @example
+ * ```ts
+ * import { promisify } from 'node:util';
+ * import * as fs from 'fileaio/fs';
+ *
+ * const fd = fs.openSync('new.txt', 'w');
+ * const { bytesWritten } = await promisify(fs.write)(fd, Buffer.from('hello'), 0, 5, 0);
+ * console.log(bytesWritten); // => 5
+ * fs.closeSync(fd);
+ * ```
+ */
 export const write = named<typeof node.write>(
   overridden(node.write, ([data, second, third, position, last]) => {
     if (!isView(data)) {
@@ -200,7 +281,22 @@ export const write = named<typeof node.write>(
   'buffer',
 );
 
-/** As `fs.readv`. @see preadv(2) */
+/**
+ * As `fs.readv`.
+ *
+ * @see preadv(2)
+ *
+ * @example
+ * ```ts
+ * import { promisify } from 'node:util';
+ * import * as fs from 'fileaio/fs';
+ *
+ * const fd = fs.openSync('data.bin');
+ * const { bytesRead } = await promisify(fs.readv)(fd, [Buffer.alloc(16), Buffer.alloc(100)], 0);
+ * console.log(bytesRead); // => 116
+ * fs.closeSync(fd);
+ * ```
+ */
 export const readv = named<typeof node.readv>(
   overridden(node.readv, ([buffers, second, last]) => {
     const views = checkViews(buffers);
@@ -214,7 +310,22 @@ export const readv = named<typeof node.readv>(
   'buffers',
 );
 
-/** As `fs.writev`. @see pwritev(2) */
+/**
+ * As `fs.writev`.
+ *
+ * @see pwritev(2)
+ *
+ * @example
+ * ```ts
+ * import { promisify } from 'node:util';
+ * import * as fs from 'fileaio/fs';
+ *
+ * const fd = fs.openSync('new.txt', 'w');
+ * const { bytesWritten } = await promisify(fs.writev)(fd, [Buffer.from('a header, '), Buffer.from('a body')], 0);
+ * console.log(bytesWritten); // => 16
+ * fs.closeSync(fd);
+ * ```
+ */
 export const writev = named<typeof node.writev>(
   overridden(node.writev, ([buffers, second, last]) => {
     const views = checkViews(buffers);
@@ -232,12 +343,52 @@ function flusher(original: typeof node.fsync, dataOnly: boolean): typeof node.fs
   }) as typeof node.fsync;
 }
 
-/** As `fs.fsync`: data and metadata of the writes that were called back before. @see fsync(2) */
+/**
+ * As `fs.fsync`: data and metadata of the writes that were called back before.
+ *
+ * @see fsync(2)
+ *
+ * @example
+ * ```ts
+ * import { promisify } from 'node:util';
+ * import * as fs from 'fileaio/fs';
+ *
+ * const fd = fs.openSync('new.txt', 'w');
+ * await promisify(fs.write)(fd, Buffer.from('hello'));
+ * await promisify(fs.fsync)(fd); // data and all metadata
+ * fs.closeSync(fd);
+ * ```
+ */
 export const fsync = flusher(node.fsync, false);
-/** As `fs.fdatasync`. @see fdatasync(2) */
+/**
+ * As `fs.fdatasync`.
+ *
+ * @see fdatasync(2)
+ *
+ * @example
+ * ```ts
+ * import { promisify } from 'node:util';
+ * import * as fs from 'fileaio/fs';
+ *
+ * const fd = fs.openSync('log', 'a');
+ * await promisify(fs.write)(fd, Buffer.from('a record'));
+ * await promisify(fs.fdatasync)(fd); // data, and the size that it takes to read it back
+ * fs.closeSync(fd);
+ * ```
+ */
 export const fdatasync = flusher(node.fdatasync, true);
 
-/** As `fs.readFile`; a descriptor in place of a path is read by Node. */
+/**
+ * As `fs.readFile`; a descriptor in place of a path is read by Node.
+ *
+ * @example
+ * ```ts
+ * import { promisify } from 'node:util';
+ * import * as fs from 'fileaio/fs';
+ *
+ * console.log((await promisify(fs.readFile)('data.bin')).length); // => 1048576
+ * ```
+ */
 export const readFile = ((path: node.PathOrFileDescriptor, ...args: unknown[]): void => {
   const callback = callbackOf(args);
   if (callback === undefined || typeof path === 'number') {
@@ -270,12 +421,42 @@ function writer(
   };
 }
 
-/** As `fs.writeFile`; a descriptor in place of a path is written by Node. */
+/**
+ * As `fs.writeFile`; a descriptor in place of a path is written by Node.
+ *
+ * @example
+ * ```ts
+ * import * as fs from 'fileaio/fs';
+ *
+ * await new Promise((resolve) => fs.writeFile('new.txt', 'hello', { flush: true }, resolve));
+ * console.log(fs.readFileSync('new.txt', 'utf8')); // => hello
+ * ```
+ */
 export const writeFile = writer(node.writeFile, promises.writeFile) as typeof node.writeFile;
-/** As `fs.appendFile`; a descriptor in place of a path is written by Node. */
+/**
+ * As `fs.appendFile`; a descriptor in place of a path is written by Node.
+ *
+ * @example
+ * ```ts
+ * import * as fs from 'fileaio/fs';
+ *
+ * await new Promise((resolve) => fs.appendFile('log', 'a line\n', resolve));
+ * console.log(fs.statSync('log').size); // => 7
+ * ```
+ */
 export const appendFile = writer(node.appendFile, promises.appendFile) as typeof node.appendFile;
 
-/** As `fs.copyFile`. */
+/**
+ * As `fs.copyFile`.
+ *
+ * @example
+ * ```ts
+ * import * as fs from 'fileaio/fs';
+ *
+ * await new Promise((resolve) => fs.copyFile('data.bin', 'copy.bin', resolve));
+ * console.log(fs.statSync('copy.bin').size); // => 1048576
+ * ```
+ */
 export const copyFile = ((src: node.PathLike, dest: node.PathLike, ...args: unknown[]): void => {
   const callback = callbackOf(args);
   if (callback === undefined) {
@@ -297,7 +478,18 @@ function hasOwnFunctions(options: unknown): boolean {
   return typeof options === 'object' && options !== null && 'fs' in options && options.fs !== undefined;
 }
 
-/** A stream that reads ahead, several transfers deep; with the option `fs`, Node's. */
+/**
+ * A stream that reads ahead, several transfers deep; with the option `fs`, Node's.
+ *
+ * @example
+ * ```ts
+ * import * as fs from 'fileaio/fs';
+ *
+ * let bytes = 0;
+ * for await (const chunk of fs.createReadStream('data.bin', { end: 99_999 })) bytes += (chunk as Buffer).length;
+ * console.log(bytes); // => 100000
+ * ```
+ */
 export function createReadStream(
   path: node.PathLike,
   options?: ReadStreamOptions | BufferEncoding,
@@ -306,7 +498,19 @@ export function createReadStream(
   return new ReadStream(path, options);
 }
 
-/** A stream that writes behind, several transfers deep; with the option `fs`, Node's. */
+/**
+ * A stream that writes behind, several transfers deep; with the option `fs`, Node's.
+ *
+ * @example
+ * ```ts
+ * import { pipeline } from 'node:stream/promises';
+ * import { createGzip } from 'node:zlib';
+ * import * as fs from 'fileaio/fs';
+ *
+ * await pipeline(fs.createReadStream('data.bin'), createGzip({ level: 1 }), fs.createWriteStream('data.gz', { flush: true }));
+ * console.log(fs.statSync('data.gz').size > 0); // => true
+ * ```
+ */
 export function createWriteStream(
   path: node.PathLike,
   options?: WriteStreamOptions | BufferEncoding,

@@ -16,6 +16,15 @@ import { loadNative } from './native.ts';
  * @param engine - default: the engine that `'auto'` takes. With a simulated disk, `path` is one of its files.
  * @throws AioError `ENOENT`, `EACCES`, … for a path that cannot be looked at, `ERR_AIO_NOT_SUPPORTED`; TypeError
  * `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`.
+ *
+ * @example
+ * ```ts
+ * import { getLimits } from 'fileaio';
+ *
+ * const { bufferAlignment, offsetAlignment } = getLimits('data.bin'); // what this file's device needs
+ * console.log(4096 % offsetAlignment, 4096 % bufferAlignment); // => 0 0
+ * console.log(getLimits().maxOutstanding > 1000); // => true
+ * ```
  */
 export function getLimits(path?: string, engine: EngineName | 'auto' | EngineSource = 'auto'): Limits {
   if (path !== undefined && typeof path !== 'string') throw invalidArgType('path', 'of type string', path);

@@ -47,7 +47,14 @@ const CHUNK = 64 * 1024;
  *
  * @example
  * ```ts
- * await pipeline(handle.createReadStream({ start: 1024, iodepth: 16 }), createGzip(), createWriteStream('copy.gz'));
+ * import { ReadStream } from 'fileaio/fs';
+ *
+ * const stream = new ReadStream('data.bin', { highWaterMark: 4096, iodepth: 16 });
+ * stream.once('data', (chunk) => {
+ *   console.log(chunk.length); // => 4096
+ *   stream.close(); // what is read ahead is taken back
+ * });
+ * await new Promise((resolve) => stream.on('close', resolve));
  * ```
  */
 export class ReadStream extends Readable {

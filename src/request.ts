@@ -46,11 +46,15 @@ export let transferOf: (request: unknown) => Transfer | undefined;
  *
  * @example
  * ```ts
+ * import { openSync } from 'node:fs';
+ * import { AioContext, AioRequest, allocBuffer } from 'fileaio';
+ *
+ * await using context = new AioContext({ maxRequests: 1 });
  * const request = new AioRequest<string>();
- * request.prepareRead(fd, 0, allocBuffer(4096), 'the first block');
+ * request.prepareRead(openSync('data.bin', 'r'), 0, allocBuffer(4096), 'the first block');
  * context.submit([request]);
  * await context.wait();
- * console.log(request.userData, request.result());
+ * console.log(request.userData, request.status, request.result()); // => the first block OK 4096
  * ```
  */
 export class AioRequest<T = unknown> {
@@ -120,7 +124,23 @@ export class AioRequest<T = unknown> {
     return this.#prepareSingle(READ, fd, position, buffer, userData);
   }
 
-  /** Describes a write of all of `buffer` to `position`, as pwrite(2) (a file opened with O_APPEND ignores it). @see prepareRead */
+  /**
+   * Describes a write of all of `buffer` to `position`, as pwrite(2) (a file opened with O_APPEND ignores it).
+   *
+   * @see prepareRead
+   *
+   * @example
+   * ```ts
+   * import { openSync } from 'node:fs';
+   * import { AioContext, AioRequest } from 'fileaio';
+   *
+   * await using context = new AioContext({ maxRequests: 1 });
+   * const request = new AioRequest().prepareWrite(openSync('new.txt', 'w'), 0, Buffer.from('hello'));
+   * context.submit([request]);
+   * await context.wait();
+   * console.log(request.result()); // => 5
+   * ```
+   */
   prepareWrite(fd: number, position: number | bigint, buffer: ArrayBufferView, userData?: T): this {
     return this.#prepareSingle(WRITE, fd, position, buffer, userData);
   }
@@ -130,12 +150,42 @@ export class AioRequest<T = unknown> {
    * group after the other, and complete as one request. The array is copied, the buffers are not.
    *
    * @throws as {@link AioRequest.prepareRead}.
+   *
+   * @example
+   * ```ts
+   * import { openSync } from 'node:fs';
+   * import { AioContext, AioRequest } from 'fileaio';
+   *
+   * await using context = new AioContext({ maxRequests: 1 });
+   * const [header, body] = [Buffer.alloc(16), Buffer.alloc(100)];
+   * const request = new AioRequest().prepareReadv(openSync('data.bin', 'r'), 0, [header, body]);
+   * context.submit([request]);
+   * await context.wait();
+   * console.log(request.bytesTransferred); // => 116
+   * ```
    */
   prepareReadv(fd: number, position: number | bigint, buffers: readonly ArrayBufferView[], userData?: T): this {
     return this.#prepareVector(READ, fd, position, buffers, userData);
   }
 
-  /** Describes a write from several buffers, as pwritev(2). @see prepareReadv */
+  /**
+   * Describes a write from several buffers, as pwritev(2).
+   *
+   * @see prepareReadv
+   *
+   * @example
+   * ```ts
+   * import { openSync } from 'node:fs';
+   * import { AioContext, AioRequest } from 'fileaio';
+   *
+   * await using context = new AioContext({ maxRequests: 1 });
+   * const parts = ['a length', ', and ', 'a record'].map((text) => Buffer.from(text));
+   * const request = new AioRequest().prepareWritev(openSync('log', 'w'), 0, parts);
+   * context.submit([request]);
+   * await context.wait();
+   * console.log(request.result()); // => 22
+   * ```
+   */
   prepareWritev(fd: number, position: number | bigint, buffers: readonly ArrayBufferView[], userData?: T): this {
     return this.#prepareVector(WRITE, fd, position, buffers, userData);
   }
@@ -145,6 +195,22 @@ export class AioRequest<T = unknown> {
    * submitted, and no others: it is no barrier for what is in flight.
    *
    * @throws as {@link AioRequest.prepareRead}.
+   *
+   * @example
+   * ```ts
+   * import { openSync } from 'node:fs';
+   * import { AioContext, AioRequest } from 'fileaio';
+   *
+   * await using context = new AioContext({ maxRequests: 1 });
+   * const fd = openSync('log', 'w');
+   * const write = new AioRequest().prepareWrite(fd, 0, Buffer.from('a record'));
+   * context.submit([write]);
+   * await context.wait(); // the flush covers what has completed, and nothing else
+   * const flush = new AioRequest().prepareFlush(fd, { dataOnly: true });
+   * context.submit([flush]);
+   * await context.wait();
+   * console.log(write.result(), flush.status); // => 8 OK
+   * ```
    */
   prepareFlush(fd: number, options?: FlushOptions, userData?: T): this {
     const transfer = this.#preparable();
@@ -220,6 +286,20 @@ export class AioRequest<T = unknown> {
    *
    * @throws AioError `ERR_AIO_NOT_SUBMITTED` for a prepared request, `ERR_AIO_COMPLETED` for a completed one.
    * @see io_cancel(2)
+   *
+   * @example
+   * ```ts
+   * import { execFileSync } from 'node:child_process';
+   * import { openSync } from 'node:fs';
+   * import { AioContext, AioRequest } from 'fileaio';
+   *
+   * execFileSync('mkfifo', ['pipe']); // nobody will ever write to it: this read has no end
+   * await using context = new AioContext({ maxRequests: 1 });
+   * const request = new AioRequest().prepareRead(openSync('pipe', 'r+'), 0, Buffer.alloc(1));
+   * context.submit([request]);
+   * console.log(context.engine === 'io-uring' ? request.cancel() : 'canceled'); // => canceled
+   * if (context.engine === 'io-uring') console.log((await context.wait()).completed[0]?.status); // => ERR_AIO_CANCELED
+   * ```
    */
   cancel(): 'canceled' | 'in-progress' {
     const transfer = this.#alive();
@@ -238,6 +318,19 @@ export class AioRequest<T = unknown> {
    * mistakes to show.
    *
    * @throws AioError `ERR_AIO_IN_PROGRESS` while submitted.
+   *
+   * @example
+   * ```ts
+   * import { AioRequest } from 'fileaio';
+   *
+   * const request = new AioRequest();
+   * request.dispose();
+   * try {
+   *   request.status;
+   * } catch (error) {
+   *   console.log((error as NodeJS.ErrnoException).code); // => ERR_AIO_CLOSED
+   * }
+   * ```
    */
   dispose(): void {
     const transfer = this.#transfer;

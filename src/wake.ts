@@ -128,10 +128,13 @@ function notify(cell: Int32Array): void {
  *
  * @example
  * ```ts
- * // worker.ts
- * import { workerData } from 'node:worker_threads';
- * import { wake } from 'fileaio';
- * wake(workerData.waker); // new Worker('worker.ts', { workerData: { waker: context.waker } })
+ * import { Worker } from 'node:worker_threads';
+ * import { AioContext } from 'fileaio';
+ *
+ * await using context = new AioContext({ maxRequests: 1, waitWithoutPendingRequests: true });
+ * const program = `import('fileaio').then(({ wake }) => wake(require('node:worker_threads').workerData));`;
+ * new Worker(program, { eval: true, workerData: context.waker });
+ * console.log((await context.wait()).reason); // => woken
  * ```
  */
 export function wake(waker: Waker): void {

@@ -220,6 +220,15 @@ async function withFile<T>(
  * Reads a whole file: its bytes, or with an encoding its text. Files beyond half a MiB are read several transfers deep.
  *
  * @throws (as a rejection) what {@link open} does; RangeError `ERR_FS_FILE_TOO_LARGE` beyond 2 GiB; AbortError.
+ *
+ * @example
+ * ```ts
+ * import { readFile, writeFile } from 'fileaio/promises';
+ *
+ * await writeFile('hello.txt', 'hello');
+ * console.log(await readFile('hello.txt', 'utf8')); // => hello
+ * console.log((await readFile('data.bin', { direct: true })).length); // => 1048576
+ * ```
  */
 export function readFile(
   path: PathLike | fs.FileHandle,
@@ -253,6 +262,15 @@ function isForeignHandle(value: unknown): value is fs.FileHandle {
  * file in one step, write another one and rename it.
  *
  * @throws (as a rejection) what {@link open} does; `ENOSPC`, `EDQUOT`, `EIO`, …, with a part of it written; AbortError.
+ *
+ * @example
+ * ```ts
+ * import { rename, writeFile } from 'fileaio/promises';
+ *
+ * // In one step, and safe before it has its name: whoever opens config.json finds the old one or the new one, never a part.
+ * await writeFile('config.json.new', JSON.stringify({ depth: 32 }), { flush: true });
+ * await rename('config.json.new', 'config.json');
+ * ```
  */
 export async function writeFile(
   path: PathLike | fs.FileHandle,
@@ -276,7 +294,20 @@ export async function writeFile(
   });
 }
 
-/** Writes at the end of a file, and creates it where there is none. @see writeFile */
+/**
+ * Writes at the end of a file, and creates it where there is none.
+ *
+ * @see writeFile
+ *
+ * @example
+ * ```ts
+ * import { appendFile, readFile } from 'fileaio/promises';
+ *
+ * await appendFile('log', 'first\n', { flush: true });
+ * await appendFile('log', 'second\n');
+ * console.log((await readFile('log')).length); // => 13
+ * ```
+ */
 export async function appendFile(
   path: PathLike | fs.FileHandle,
   data: WriteFileData,
@@ -295,6 +326,15 @@ const COPY_BYTES = 2 ** 20;
  * then, where it can, and no data moves.
  *
  * @throws (as a rejection) Node's errors, with `path` and `dest`.
+ *
+ * @example
+ * ```ts
+ * import { constants } from 'node:fs';
+ * import { copyFile, stat } from 'fileaio/promises';
+ *
+ * await copyFile('data.bin', 'copy.bin', constants.COPYFILE_EXCL);
+ * console.log((await stat('copy.bin')).size); // => 1048576
+ * ```
  */
 export async function copyFile(src: PathLike, dest: PathLike, mode: number = 0): Promise<void> {
   // What Node would refuse, it refuses itself.

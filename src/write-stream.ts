@@ -80,7 +80,13 @@ const MAX_EMPTY = 5;
  *
  * @example
  * ```ts
- * await pipeline(source, handle.createWriteStream({ flush: true }));
+ * import { once } from 'node:events';
+ * import { WriteStream } from 'fileaio/fs';
+ *
+ * const stream = new WriteStream('new.bin', { iodepth: 4, flush: true });
+ * for (let i = 0; i < 32; i++) if (!stream.write(Buffer.alloc(8192, i))) await once(stream, 'drain');
+ * await new Promise((resolve) => stream.close(resolve)); // ends it; with `flush`, it is on the device by then
+ * console.log(stream.bytesWritten); // => 262144
  * ```
  */
 export class WriteStream extends Writable {
@@ -211,7 +217,21 @@ export class WriteStream extends Writable {
     this.end();
   }
 
-  /** The same as `end()`: nothing is lost. */
+  /**
+   * The same as `end()`: nothing is lost.
+   *
+   * @example
+   * ```ts
+   * import { once } from 'node:events';
+   * import { statSync, WriteStream } from 'fileaio/fs';
+   *
+   * const stream = new WriteStream('new.txt');
+   * stream.write('hello');
+   * stream.destroySoon();
+   * await once(stream, 'close');
+   * console.log(statSync('new.txt').size); // => 5
+   * ```
+   */
   destroySoon(): void {
     this.end();
   }

@@ -1,27 +1,13 @@
 /** The programs of docs/simulator.md run as they stand there, and come to what it says. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import { type Cleanup, child, type Ended, scratch } from './support.ts';
+import { root, runProgram, snippetsOf } from './snippets.ts';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
 const text = readFileSync(join(root, 'docs/simulator.md'), 'utf8');
-const [first = '', wal = '', check = '', fix = '', ...others] = [...text.matchAll(/^```ts\n(.*?)^```$/gms)].map(
-  (match) => match[1] ?? '',
-);
+const [first = '', wal = '', check = '', fix = '', ...others] = snippetsOf(text);
 const BEFORE_FIX = '    this.#end += record.length;\n';
-
-function run(t: Cleanup, files: Record<string, string>, main: string): Promise<Ended> {
-  const directory = scratch(t);
-  mkdirSync(join(directory, 'node_modules'));
-  symlinkSync(root, join(directory, 'node_modules/fileaio'));
-  writeFileSync(join(directory, 'package.json'), '{ "type": "module" }');
-  for (const [name, content] of Object.entries(files)) writeFileSync(join(directory, name), content);
-  const tsx = pathToFileURL(join(root, 'node_modules/tsx/dist/esm/index.mjs')).href;
-  return child(process.execPath, ['--import', tsx, main], {}, directory);
-}
 
 describe('docs/simulator.md', () => {
   test('has the programs that are run here', () => {
@@ -34,20 +20,20 @@ describe('docs/simulator.md', () => {
   });
 
   test('the first program runs', async (t) => {
-    const { code, stdout, stderr } = await run(t, { 'first.ts': first }, 'first.ts');
+    const { code, stdout, stderr } = await runProgram(t, { 'first.ts': first }, 'first.ts');
     assert.equal(code, 0, stderr);
     assert.match(stdout, /writesKept/);
   });
 
   test('the log that forgets to flush is found out, by the first seed', async (t) => {
-    const { code, stdout, stderr } = await run(t, { 'wal.ts': wal, 'check.ts': check }, 'check.ts');
+    const { code, stdout, stderr } = await runProgram(t, { 'wal.ts': wal, 'check.ts': check }, 'check.ts');
     assert.equal(code, 1, stderr);
     assert.match(stdout, /^seed 0: record \d+ of \d+ was safe, and is gone\n$/);
   });
 
   test('with the line that was missing, nothing is lost', async (t) => {
     const fixed = wal.replace(BEFORE_FIX, fix + BEFORE_FIX);
-    const { code, stdout, stderr } = await run(t, { 'wal.ts': fixed, 'check.ts': check }, 'check.ts');
+    const { code, stdout, stderr } = await runProgram(t, { 'wal.ts': fixed, 'check.ts': check }, 'check.ts');
     assert.equal(code, 0, stdout + stderr);
     assert.equal(stdout, '100 seeds: nothing was lost\n');
   });
@@ -60,7 +46,7 @@ describe('docs/simulator.md', () => {
     test(`without ${title} it is found out, too`, async (t) => {
       const broken = wal.replace(BEFORE_FIX, fix + BEFORE_FIX).replace(line, without);
       assert.notEqual(broken, wal.replace(BEFORE_FIX, fix + BEFORE_FIX));
-      const { code, stdout, stderr } = await run(t, { 'wal.ts': broken, 'check.ts': check }, 'check.ts');
+      const { code, stdout, stderr } = await runProgram(t, { 'wal.ts': broken, 'check.ts': check }, 'check.ts');
       assert.equal(code, 1, stdout + stderr);
       assert.match(stdout, /^seed \d+: record \d+/);
     });

@@ -41,7 +41,10 @@ export interface EngineInfo {
  *
  * @example
  * ```ts
+ * import { engines } from 'fileaio';
+ *
  * for (const { name, available, why } of engines()) console.log(name, available ? 'works' : why);
+ * console.log(engines().at(-1)?.name, engines().at(-1)?.available); // => threads true
  * ```
  */
 export function engines(): EngineInfo[] {

@@ -84,6 +84,22 @@ function openingOf(given: OpenMode | SimulatedOpenOptions | null | undefined, mo
  * - After a flush that failed, what it was to cover counts as flushed without being it, as on Linux.
  *
  * fsync and fdatasync promise the same: times and permissions are not lost here.
+ *
+ * @example
+ * ```ts
+ * import { AioContext, AioRequest } from 'fileaio';
+ * import { createSimulatedDisk } from 'fileaio/sim';
+ *
+ * const disk = createSimulatedDisk({ seed: 1, latency: { read: 8 }, errors: { read: 0.5 } });
+ * disk.install('/data', Buffer.alloc(65536, 1)); // as if it had always been there
+ * await using context = new AioContext({ maxRequests: 16, engine: disk });
+ * const fd = disk.openSync('/data');
+ * context.submit(Array.from({ length: 16 }, (_, i) => new AioRequest().prepareRead(fd, i * 4096, Buffer.alloc(4096))));
+ * const { completed } = await context.wait({ min: 16 });
+ * const failed = completed.filter(({ status }) => status === 'EIO').length;
+ * console.log(failed > 0 && failed < 16, disk.nowMs >= 8); // => true true
+ * disk.closeSync(fd);
+ * ```
  */
 export class SimulatedDisk implements EngineSource {
   /** @internal */
@@ -139,7 +155,18 @@ export class SimulatedDisk implements EngineSource {
     return [...this.#device.log];
   }
 
-  /** Lets so much virtual time pass, in milliseconds; other things happen meanwhile. Keeps the process alive. */
+  /**
+   * Lets so much virtual time pass, in milliseconds; other things happen meanwhile. Keeps the process alive.
+   *
+   * @example
+   * ```ts
+   * import { createSimulatedDisk } from 'fileaio/sim';
+   *
+   * const disk = createSimulatedDisk({ seed: 1 });
+   * await disk.sleep(3_600_000); // an hour, at once
+   * console.log(disk.nowMs); // => 3600000
+   * ```
+   */
   sleep(ms: number): Promise<void> {
     const us = microseconds('ms', ms);
     return new Promise((resolve) => this.#device.timeline.after(us, resolve));
@@ -175,7 +202,21 @@ export class SimulatedDisk implements EngineSource {
     this.#device.close(checkFd(fd));
   }
 
-  /** Sets the size; durable like a write, when it is flushed. @throws `EBADF`, `EINVAL`, `EFBIG`. */
+  /**
+   * Sets the size; durable like a write, when it is flushed.
+   *
+   * @throws `EBADF`, `EINVAL`, `EFBIG`.
+   *
+   * @example
+   * ```ts
+   * import { createSimulatedDisk } from 'fileaio/sim';
+   *
+   * const disk = createSimulatedDisk({ seed: 1 });
+   * const fd = disk.openSync('/file', 'w');
+   * disk.ftruncateSync(fd, 4096);
+   * console.log(disk.statSync('/file').size, disk.readFileSync('/file')[0]); // => 4096 0
+   * ```
+   */
   ftruncateSync(fd: number, length = 0): void {
     this.#device.truncate(checkFd(fd), checkInteger('length', length, 0, Number.MAX_SAFE_INTEGER));
   }
@@ -190,7 +231,24 @@ export class SimulatedDisk implements EngineSource {
     return this.#device.names.list(checkPath(path));
   }
 
-  /** Atomic, also when power is lost: the target is there all the time, the old one or the new. @throws `ENOENT`, `EISDIR`, … */
+  /**
+   * Atomic, also when power is lost: the target is there all the time, the old one or the new.
+   *
+   * @throws `ENOENT`, `EISDIR`, …
+   *
+   * @example
+   * ```ts
+   * import { createSimulatedDisk } from 'fileaio/sim';
+   *
+   * const disk = createSimulatedDisk({ seed: 1 });
+   * disk.mkdirSync('/db');
+   * disk.install('/db/new', 'hello');
+   * disk.renameSync('/db/new', '/db/data');
+   * console.log(disk.readdirSync('/db'), disk.existsSync('/db/new')); // => [ 'data' ] false
+   * disk.unlinkSync('/db/data');
+   * disk.rmdirSync('/db');
+   * ```
+   */
   renameSync(oldPath: string, newPath: string): void {
     const from = checkPath(oldPath, 'oldPath');
     const to = checkPath(newPath, 'newPath');
@@ -241,7 +299,24 @@ export class SimulatedDisk implements EngineSource {
     this.#device.plant(checkPath(path), bytesOf(data));
   }
 
-  /** Makes the sectors that hold these bytes unreadable (`EIO`), until they are written again. @throws `ENOENT`, `EISDIR`. */
+  /**
+   * Makes the sectors that hold these bytes unreadable (`EIO`), until they are written again.
+   *
+   * @throws `ENOENT`, `EISDIR`.
+   *
+   * @example
+   * ```ts
+   * import { createSimulatedDisk } from 'fileaio/sim';
+   *
+   * const disk = createSimulatedDisk({ seed: 1 });
+   * disk.install('/data', Buffer.alloc(8192));
+   * disk.breakSectors('/data', 4096, 1);
+   * const handle = await disk.open('/data', 'r+');
+   * await handle.read(Buffer.alloc(512), 0, 512, 4096).catch(({ code }) => console.log(code)); // => EIO
+   * await handle.write(Buffer.alloc(512, 1), 0, 512, 4096); // a disk puts another sector in its place
+   * console.log((await handle.read(Buffer.alloc(512), 0, 512, 4096)).bytesRead); // => 512
+   * ```
+   */
   breakSectors(path: string, position: number, length: number): void {
     const file = this.#device.names.need(checkPath(path), 'open');
     if (!(file instanceof SimulatedFile)) throw nodeError(-EISDIR, 'open', path);
@@ -255,6 +330,21 @@ export class SimulatedDisk implements EngineSource {
    * on with new descriptors.
    *
    * @returns what became of the writes and names that no flush had covered.
+   *
+   * @example
+   * ```ts
+   * import { createSimulatedDisk } from 'fileaio/sim';
+   *
+   * const disk = createSimulatedDisk({ seed: 1 });
+   * disk.install('/data', Buffer.alloc(4096));
+   * const handle = await disk.open('/data', 'r+');
+   * await handle.write(Buffer.alloc(512, 1), 0, 512, 0);
+   * await handle.sync();
+   * await handle.write(Buffer.alloc(512, 2), 0, 512, 0);
+   * disk.powerLoss();
+   * console.log(disk.readFileSync('/data')[0] !== 0); // => true
+   * await handle.sync().catch(({ code }) => console.log(code)); // => EBADF
+   * ```
    */
   powerLoss(): PowerLoss {
     return this.#device.losePower();
@@ -271,10 +361,13 @@ export class SimulatedDisk implements EngineSource {
  *
  * @example
  * ```ts
+ * import { createSimulatedDisk } from 'fileaio/sim';
+ *
  * const disk = createSimulatedDisk({ seed: 1, tornWrites: 0.01 });
  * const log = await disk.open('/log', 'w+');
  * await log.write(Buffer.from('hello'));
  * disk.powerLoss(); // nothing flushed it: the file may be empty, or not be there at all
+ * console.log(disk.readdirSync('/').length <= 1); // => true
  * ```
  */
 export function createSimulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
