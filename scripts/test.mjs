@@ -1,7 +1,7 @@
 // The tests: all of them, or the files given as arguments.
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
-import { release } from 'node:os';
+import { availableParallelism, release } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -19,7 +19,16 @@ const built = spawnSync(process.execPath, [join(root, 'scripts/build-ts.mjs')], 
 if (built.status !== 0) process.exit(1);
 const ended = spawnSync(
   process.execPath,
-  ['--import', 'tsx', '--expose-gc', '--test', '--test-reporter=spec', ...files],
+  [
+    '--import',
+    'tsx',
+    '--expose-gc',
+    '--test',
+    // One for each processor, not one less: much of a test is waiting for processes and disks.
+    `--test-concurrency=${availableParallelism()}`,
+    '--test-reporter=spec',
+    ...files,
+  ],
   { cwd: root, stdio: 'inherit' },
 );
 console.log(`Linux ${release()}, Node ${process.version}, ${process.arch}`);

@@ -1,18 +1,29 @@
 /** 50 processes, forked from a small program, that call process.exit() with requests in flight. Prints how many did as told. */
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { runTypeScript } from '../runtime.ts';
+import { runScript } from '../runtime.ts';
 import { engineName } from './common.ts';
 
-const file = fileURLToPath(new URL('./exit-in-flight.ts', import.meta.url));
+const file = fileURLToPath(new URL('./exit-at-once.mjs', import.meta.url));
+const directory = mkdtempSync(join(tmpdir(), 'fileaio-test-'));
+const data = join(directory, 'data');
+writeFileSync(data, randomBytes(64 * 65536));
 let good = 0;
 async function some(count: number): Promise<void> {
   for (let i = 0; i < count; i++) {
-    const child = spawn(process.execPath, [...runTypeScript, file, engineName, 'exit'], { stdio: 'ignore' });
+    const child = spawn(process.execPath, [...runScript, file, engineName, data], { stdio: 'ignore' });
     const [code, signal] = await once(child, 'exit');
     if (code === 7 && signal === null) good++;
   }
 }
-await Promise.all([some(25), some(25)]);
+try {
+  await Promise.all([some(25), some(25)]);
+} finally {
+  rmSync(directory, { recursive: true });
+}
 console.log(good);
