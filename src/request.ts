@@ -289,16 +289,16 @@ export class AioRequest<T = unknown> {
    *
    * @example
    * ```ts
-   * import { execFileSync } from 'node:child_process';
-   * import { openSync } from 'node:fs';
    * import { AioContext, AioRequest } from 'fileaio';
+   * import { createSimulatedDisk } from 'fileaio/sim';
    *
-   * execFileSync('mkfifo', ['pipe']); // nobody will ever write to it: this read has no end
-   * await using context = new AioContext({ maxRequests: 1 });
-   * const request = new AioRequest().prepareRead(openSync('pipe', 'r+'), 0, Buffer.alloc(1));
+   * const disk = createSimulatedDisk({ seed: 1, latency: { read: 60_000 } }); // a minute for each read, of virtual time
+   * disk.install('/data', Buffer.alloc(4096));
+   * await using context = new AioContext({ maxRequests: 1, engine: disk });
+   * const request = new AioRequest().prepareRead(disk.openSync('/data'), 0, Buffer.alloc(4096));
    * context.submit([request]);
-   * console.log(context.engine === 'io-uring' ? request.cancel() : 'canceled'); // => canceled
-   * if (context.engine === 'io-uring') console.log((await context.wait()).completed[0]?.status); // => ERR_AIO_CANCELED
+   * console.log(request.cancel()); // => canceled
+   * console.log((await context.wait()).completed[0]?.status); // => ERR_AIO_CANCELED
    * ```
    */
   cancel(): 'canceled' | 'in-progress' {
