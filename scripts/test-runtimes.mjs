@@ -1,9 +1,9 @@
 // The tests on other runtimes than the one at hand: `npm run test:runtimes`, or `npm run test:runtimes -- node@24 bun` for some. They
 // come from the npm registry into node_modules/.cache, as the packages that hold the programs themselves: `node`, `bun` and `deno`
 // are only what fetches these, in install scripts. Remove that folder to get newer ones.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
-import { release } from 'node:os';
+import { availableParallelism, release } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -99,7 +99,33 @@ function incapabilities(path, name) {
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the colours of a terminal begin with one
 const colours = /\u001b\[[0-9;]*m/g;
 
-function run(name) {
+/** One file, in a process of its own. Resolves to what it printed, and how it ended. */
+function ran(path, args) {
+  return new Promise((resolve) => {
+    const child = spawn(path, args, {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: 900_000,
+      killSignal: 'SIGKILL',
+      env: { ...process.env, NO_COLOR: '1' },
+    });
+    const printed = { stdout: '', stderr: '' };
+    for (const name of ['stdout', 'stderr']) {
+      child[name].setEncoding('utf8').on('data', (text) => {
+        printed[name] += text;
+      });
+    }
+    child.on('error', (error) => {
+      printed.stderr += error;
+      resolve({ text: printed.stderr, status: error.code });
+    });
+    child.on('close', (code, signal) => {
+      resolve({ text: `${printed.stdout}\n${printed.stderr}`.replace(colours, ''), status: code ?? signal });
+    });
+  });
+}
+
+async function run(name) {
   const runtime = runtimes[name];
   const path = fetched(name, runtime);
   const version = spawnSync(path, ['--version'], { encoding: 'utf8' })
@@ -107,25 +133,21 @@ function run(name) {
     .replace(/^deno /, '');
   const total = { passed: 0, failed: 0, skipped: 0 };
   console.log(`\n${name} ${version}`);
-  for (const file of runtime.files) {
-    const ended = spawnSync(path, runtime.test(file), {
-      cwd: root,
-      encoding: 'utf8',
-      maxBuffer: 2 ** 28,
-      timeout: 900_000,
-      killSignal: 'SIGKILL',
-      env: { ...process.env, NO_COLOR: '1' },
-    });
-    const text = `${ended.stdout}\n${ended.stderr}`.replace(colours, '');
-    let [passed = 0, failed, skipped = 0] = runtime.count(text);
-    // A runtime that died, or said nothing that could be understood, has failed.
-    if (failed === undefined || (failed === 0 && ended.status !== 0)) failed = 1;
-    console.log(`  ${file}: ${passed} passed, ${failed} failed, ${skipped} skipped`);
-    if (failed > 0) console.log(`${text}\n  ${file} ended with ${ended.signal ?? ended.status}`);
-    total.passed += passed;
-    total.failed += failed;
-    total.skipped += skipped;
-  }
+  const files = runtime.files.values();
+  const some = async () => {
+    for (const file of files) {
+      const { text, status } = await ran(path, runtime.test(file));
+      let [passed = 0, failed, skipped = 0] = runtime.count(text);
+      // A runtime that died, or said nothing that could be understood, has failed.
+      if (failed === undefined || (failed === 0 && status !== 0)) failed = 1;
+      console.log(`  ${file}: ${passed} passed, ${failed} failed, ${skipped} skipped`);
+      if (failed > 0) console.log(`${text}\n  ${file} ended with ${status}`);
+      total.passed += passed;
+      total.failed += failed;
+      total.skipped += skipped;
+    }
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, some));
   const cannot = incapabilities(path, name);
   if (runtime.without !== undefined) cannot.unshift(runtime.without);
   if (runtime.files.length < all.length) cannot.unshift(ownReason);
@@ -143,7 +165,8 @@ for (const name of names) {
 if (spawnSync(process.execPath, [join(root, 'scripts/build-ts.mjs')], { stdio: 'inherit' }).status !== 0)
   process.exit(1);
 
-const results = names.map(run);
+const results = [];
+for (const name of names) results.push(await run(name));
 console.log(`\nLinux ${release()}, ${process.arch}`);
 for (const { name, version, passed, failed, skipped, cannot } of results) {
   console.log(`${name} ${version}: ${passed} passed, ${failed} failed, ${skipped} skipped`);
