@@ -16,10 +16,10 @@ const all = readdirSync(join(root, 'test'))
   .sort()
   .map((name) => `test/${name}`);
 // What tests the build, the command line and the processes of Node itself has nothing to say about another runtime.
-const own = /^test\/(architecture|availability|bench|cli|docs|examples|readme)/;
+const own = /^test\/(architecture|availability|bench|cli|crash|docs|examples|readme)/;
 const library = all.filter((file) => !own.test(file));
 
-const ownReason = `${all.filter((file) => own.test(file)).join(', ')} test the build, the command line and what the documentation shows, which run on Node`;
+const ownReason = `${all.filter((file) => own.test(file)).join(', ')} test the build, the command line, processes that are killed and what the documentation shows, which run on Node`;
 
 /** Each test file has a process of its own, as node --test has it. `count` reads what the runtime prints at the end. */
 const runtimes = {
