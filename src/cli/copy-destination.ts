@@ -27,6 +27,7 @@ import { alignmentOf } from '../alignment.ts';
 import type { Side } from './copy-blocks.ts';
 import { isInMemory } from './copy-cached.ts';
 import { type Needs, reopenDirect, type Source, transferReason } from './copy-source.ts';
+import { Directory } from './directory.ts';
 import { deviceSize } from './medium.ts';
 import { formatSize } from './sizes.ts';
 import { CliError, codeOf, EXIT_IO, ioError, quote, usageError } from './usage.ts';
@@ -46,6 +47,8 @@ export interface Place {
   readonly kind: 'file' | 'block device' | 'character device';
   /** The file that is there now. */
   readonly replaces: Stats | undefined;
+  /** Which device, of those. */
+  readonly device: bigint | undefined;
 }
 
 /** Follows links as open(2) does; `undefined` where nothing is there. */
@@ -65,7 +68,7 @@ function look(name: string): BigIntStats | undefined {
  */
 export function findPlace(name: string, source: Source, force: boolean): Place {
   const found = look(name);
-  if (found === undefined) return { name, path: newPath(name), kind: 'file', replaces: undefined };
+  if (found === undefined) return { name, path: newPath(name), kind: 'file', replaces: undefined, device: undefined };
   if (source.is(found)) {
     throw usageError(`${quote(source.name)} and ${quote(name)} are the same file. Name another DST`);
   }
@@ -75,7 +78,7 @@ export function findPlace(name: string, source: Source, force: boolean): Place {
   }
   if (found.isFile()) {
     if (!force) throw usageError(`${quote(name)} exists. If it is to be replaced, add --force`);
-    return { name, path: realpathSync(name), kind: 'file', replaces: statSync(name) };
+    return { name, path: realpathSync(name), kind: 'file', replaces: statSync(name), device: undefined };
   }
   const kind = found.isBlockDevice() ? 'block device' : 'character device';
   if (!found.isBlockDevice() && !found.isCharacterDevice()) {
@@ -86,7 +89,7 @@ export function findPlace(name: string, source: Source, force: boolean): Place {
       `${quote(name)} is a ${kind}, and what is on it would be overwritten. If that is meant, add --force`,
     );
   }
-  return { name, path: name, kind, replaces: undefined };
+  return { name, path: name, kind, replaces: undefined, device: found.rdev };
 }
 
 function newPath(name: string): string {
@@ -262,15 +265,20 @@ abstract class Opened {
  * even after SIGKILL, but link(2) cannot put it in the place of another, and Node cannot call linkat(2) for it.
  */
 class NewFile extends Opened implements Destination {
+  readonly #directory: Directory;
+  /** Their paths, through the directory. */
   readonly #temporary: string;
+  readonly #final: string;
   /** `undefined`: there is no temporary file (any more). */
   #forget: (() => void) | undefined;
   #done = false;
 
   constructor(place: Place) {
-    const temporary = join(dirname(place.path), `${TEMPORARY}${randomBytes(12).toString('hex')}`);
-    super(place, create(temporary, place));
+    const { directory, temporary, fd } = create(place);
+    super(place, fd);
+    this.#directory = directory;
     this.#temporary = temporary;
+    this.#final = directory.entry(basename(place.path));
     // For what ends the process without a finally clause: a second signal, above all.
     const forget = (): void => {
       process.off('exit', forget);
@@ -328,10 +336,10 @@ class NewFile extends Opened implements Destination {
   }
 
   #publish(force: boolean): void {
-    const { path, name } = this.place;
+    const { name } = this.place;
     try {
-      const linked = !force && this.#link(path);
-      if (!linked) renameSync(this.#temporary, path);
+      const linked = !force && this.#link();
+      if (!linked) renameSync(this.#temporary, this.#final);
       this.#done = true;
       // Where it stays, it is tried again at the end of the process.
       if (linked && !unlinked(this.#temporary)) return;
@@ -349,22 +357,21 @@ class NewFile extends Opened implements Destination {
   }
 
   /** Unlike rename(2), link(2) replaces nothing. @returns whether the file system has links at all. */
-  #link(path: string): boolean {
+  #link(): boolean {
     try {
-      linkSync(this.#temporary, path);
+      linkSync(this.#temporary, this.#final);
       return true;
     } catch (error) {
       if (!isUnsupported(error)) throw error;
-      if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return false;
+      if (lstatSync(this.#final, { throwIfNoEntry: false }) === undefined) return false;
       throw Object.assign(new Error(), { code: 'EEXIST' });
     }
   }
 
   async #flushDirectory(): Promise<void> {
-    const directory = dirname(this.place.path);
     let fd: number | undefined;
     try {
-      fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+      fd = this.#directory.open();
       await fsyncAsync(fd);
     } catch (error) {
       // One that may be written to and not read, or a file system that flushes directories by itself.
@@ -387,6 +394,7 @@ class NewFile extends Opened implements Destination {
   close(): void {
     this.#forget?.();
     this.#forget = undefined;
+    this.#directory.close();
     this.closeAll();
   }
 }
@@ -405,13 +413,17 @@ function withoutGroup(mode: number): number {
   return (mode & ~0o070) | (mode & ((mode & 0o007) << 3));
 }
 
-function create(temporary: string, place: Place): number {
+function create(place: Place): { directory: Directory; temporary: string; fd: number } {
   // O_EXCL and O_NOFOLLOW: nobody's file, and nobody's symbolic link, is written to. Without O_DIRECT: where that is refused, the
   // file would be there all the same.
   const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
+  let directory: Directory | undefined;
   try {
-    return openSync(temporary, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR, 0o600);
+    directory = new Directory(dirname(place.path));
+    const temporary = directory.entry(`${TEMPORARY}${randomBytes(12).toString('hex')}`);
+    return { directory, temporary, fd: openSync(temporary, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR, 0o600) };
   } catch (error) {
+    directory?.close();
     throw ioError(
       `cannot make a file beside ${quote(place.name)}`,
       error,
@@ -513,8 +525,9 @@ function claim(place: Place): number {
   let fd: number | undefined;
   try {
     fd = openSync(place.path, constants.O_WRONLY | exclusive);
-    const stat = fstatSync(fd);
-    if (place.kind === 'block device' ? stat.isBlockDevice() : stat.isCharacterDevice()) return fd;
+    const stat = fstatSync(fd, { bigint: true });
+    const same = place.kind === 'block device' ? stat.isBlockDevice() : stat.isCharacterDevice();
+    if (same && stat.rdev === place.device) return fd;
     throw new CliError(EXIT_IO, `${quote(place.name)} became another file meanwhile. See what it is now`);
   } catch (error) {
     if (fd !== undefined) closeSync(fd);

@@ -3,10 +3,11 @@ import { randomBytes, randomFillSync } from 'node:crypto';
 import { closeSync, constants, fstatSync, fsync, openSync, type Stats, unlinkSync, writeSync } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { alignmentOf } from '../alignment.ts';
+import { Directory } from './directory.ts';
 import { type Mode, reads, writes } from './job.ts';
 import { deviceSize, mediumOf } from './medium.ts';
 import { formatSize } from './sizes.ts';
@@ -83,9 +84,10 @@ function openFlags({ mode, direct }: TargetWish): number {
   return access | (direct ? constants.O_DIRECT : 0);
 }
 
-async function openFor(path: string, flags: number): Promise<FileHandle> {
+/** @param path - for messages, where the file is opened by another. */
+async function openFor(path: string, flags: number, by = path): Promise<FileHandle> {
   try {
-    return await open(path, flags);
+    return await open(by, flags);
   } catch (error) {
     if (codeOf(error) === 'EINVAL' && (flags & constants.O_DIRECT) !== 0) {
       throw ioError(`the file system of ${quote(path)} refuses O_DIRECT`, error, 'Run it with --no-direct');
@@ -111,6 +113,10 @@ async function use(path: string, found: Stats, wish: TargetWish): Promise<Target
   try {
     const stat = await handle.stat();
     checkKind(path, stat); // it may have become another one since
+    // A device is only opened as one: else it may be mounted.
+    if (stat.isBlockDevice() ? stat.rdev !== found.rdev : found.isBlockDevice()) {
+      throw new CliError(EXIT_IO, `${quote(path)} became another file meanwhile. See what it is now`);
+    }
     const size = stat.isFile() ? stat.size : deviceSize(stat);
     if (size === undefined)
       throw new CliError(EXIT_IO, `the size of the device ${quote(path)} is not to be found in /sys`);
@@ -130,7 +136,7 @@ async function use(path: string, found: Stats, wish: TargetWish): Promise<Target
   }
 }
 
-function alignments(path: string): Pick<Target, 'bufferAlignment' | 'offsetAlignment'> {
+function alignments(path: string | number): Pick<Target, 'bufferAlignment' | 'offsetAlignment'> {
   const { buffer, offset } = alignmentOf(path);
   return { bufferAlignment: buffer, offsetAlignment: offset };
 }
@@ -140,11 +146,11 @@ function alignments(path: string): Pick<Target, 'bufferAlignment' | 'offsetAlign
  * process, be it SIGKILL.
  */
 async function make(path: string, wish: TargetWish): Promise<Target> {
-  const filler = create(path);
-  const forget = unlinkOnExit(path);
+  const { directory, entry, fd: filler } = create(path);
+  const forget = unlinkOnExit(entry, directory);
   let handle: FileHandle | undefined;
   try {
-    handle = await openFor(path, openFlags(wish) | constants.O_NOFOLLOW);
+    handle = await openFor(path, openFlags(wish) | constants.O_NOFOLLOW, entry);
     const [made, opened] = [fstatSync(filler), await handle.stat()];
     if (made.dev !== opened.dev || made.ino !== opened.ino) {
       throw new CliError(
@@ -153,7 +159,7 @@ async function make(path: string, wish: TargetWish): Promise<Target> {
       );
     }
     const medium = mediumOf(path, opened);
-    const needs = alignments(path);
+    const needs = alignments(handle.fd);
     forget();
     const { size } = wish;
     const opener = handle;
@@ -186,12 +192,16 @@ async function make(path: string, wish: TargetWish): Promise<Target> {
   }
 }
 
-function create(path: string): number {
+function create(path: string): { directory: Directory; entry: string; fd: number } {
   // O_EXCL and O_NOFOLLOW: nobody's file, and nobody's symbolic link, is written to.
   const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
+  let directory: Directory | undefined;
   try {
-    return openSync(path, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR, 0o600);
+    directory = new Directory(dirname(path));
+    const entry = directory.entry(path.slice(path.lastIndexOf('/') + 1));
+    return { directory, entry, fd: openSync(entry, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR, 0o600) };
   } catch (error) {
+    directory?.close();
     throw ioError(
       `cannot make the test file ${quote(path)}`,
       error,
@@ -200,8 +210,8 @@ function create(path: string): number {
   }
 }
 
-/** Removes a file when the process exits, or when the returned function is called, whichever is first. */
-function unlinkOnExit(path: string): () => void {
+/** Removes a file when the process exits, or when the returned function is called, whichever is first. Its directory is let go then. */
+function unlinkOnExit(path: string, directory: Directory): () => void {
   let there = true;
   const forget = (): void => {
     process.off('exit', forget);
@@ -212,6 +222,7 @@ function unlinkOnExit(path: string): () => void {
     } catch {
       // Somebody else removed it.
     }
+    directory.close();
   };
   process.on('exit', forget);
   return forget;
