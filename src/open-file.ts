@@ -224,8 +224,8 @@ export class OpenFile {
   }
 
   /**
-   * Memory for {@link readPrivate}: an ordinary Buffer that can be given to the program, with whatever was in it. Aligned for a direct
-   * file.
+   * Memory for {@link readPrivate}: an ordinary Buffer with whatever was in it, to be filled, or cut off with {@link cutOff}, before the program
+   * gets it. Aligned for a direct file.
    */
   allocate(bytes: number): Buffer {
     const { buffer } = this.alignment;
@@ -234,6 +234,7 @@ export class OpenFile {
     const room = Buffer.allocUnsafeSlow(bytes + buffer);
     const address = native?.address(room) ?? 0;
     const start = (buffer - (address % buffer)) % buffer;
+    room.fill(0, 0, start).fill(0, start + bytes);
     return room.subarray(start, start + bytes);
   }
 
@@ -714,6 +715,15 @@ function clamp(value: number, most: number): number {
 
 function bytesOf(view: ArrayBufferView): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}
+
+/**
+ * What was read into memory that is given to the program: from `start` to `end`. What was in the rest before would go with it to whoever gets its
+ * ArrayBuffer, another thread for one.
+ */
+export function cutOff(memory: Buffer, end: number, start = 0): Buffer {
+  if (start === 0 && end === memory.length) return memory;
+  return memory.fill(0, end).subarray(start, end);
 }
 
 /** Of a view, from its byte `offset` on; itself where that is all of it. */

@@ -4,7 +4,7 @@
  */
 
 import type { Stats } from 'node:fs';
-import type { OpenFile } from './open-file.ts';
+import { cutOff, type OpenFile } from './open-file.ts';
 import { makeAbort, statOf } from './stream-file.ts';
 import { nextTick } from './time.ts';
 
@@ -202,7 +202,7 @@ export class ReadAhead {
 
   /** Little of much memory is copied, so that whoever keeps it does not keep all of it. */
   #cut({ memory, skip }: Part, bytes: number): Buffer {
-    if (bytes * 2 >= memory.length) return bytes === memory.length ? memory : memory.subarray(skip, skip + bytes);
+    if (bytes * 2 >= memory.length) return cutOff(memory, skip + bytes, skip);
     const copy = Buffer.allocUnsafeSlow(bytes);
     memory.copy(copy, 0, skip, skip + bytes);
     this.#spare = memory;

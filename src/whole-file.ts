@@ -8,7 +8,7 @@ import type { EngineName } from './engine.ts';
 import { abortError, invalidArgType, invalidArgValue, nodeError } from './errors.ts';
 import { type Abortable, FileHandle, open, openFileOf } from './file.ts';
 import { checkSignal, isView, type WholeFileOptions, wholeFileOptions } from './file-arguments.ts';
-import type { OpenFile } from './open-file.ts';
+import { cutOff, type OpenFile } from './open-file.ts';
 
 /** One transfer of many. */
 const CHUNK_BYTES = 2 ** 19;
@@ -90,7 +90,7 @@ async function readSome(file: OpenFile, size: number, signal: AbortSignal | unde
   if (size === 0) return readUnknown(file, signal);
   const buffer = file.allocate(roundUp(size, file.alignment.offset));
   const bytes = await file.readAhead(buffer, size, CHUNK_BYTES, DEPTH, signal);
-  return buffer.length === bytes ? buffer : buffer.subarray(0, bytes);
+  return cutOff(buffer, bytes);
 }
 
 function roundUp(value: number, multiple: number): number {
@@ -104,7 +104,7 @@ async function readUnknown(file: OpenFile, signal: AbortSignal | undefined): Pro
     const part = file.allocate(UNKNOWN_BYTES);
     const bytes = await file.read(part, null, signal);
     if (bytes === 0) break;
-    parts.push(part.subarray(0, bytes));
+    parts.push(cutOff(part, bytes));
   }
   const [only] = parts;
   return parts.length === 1 && only !== undefined ? only : Buffer.concat(parts);

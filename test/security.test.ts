@@ -11,6 +11,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import fsPromises from 'node:fs/promises';
@@ -25,7 +26,7 @@ import { openTarget, type TargetWish } from '../src/cli/target.ts';
 import { CliError } from '../src/cli/usage.ts';
 import * as callbacks from '../src/fs.ts';
 import { AioContext, engines } from '../src/index.ts';
-import { open } from '../src/promises.ts';
+import { open, readFile } from '../src/promises.ts';
 import { cli } from './run-cli.ts';
 import { root } from './snippets.ts';
 import { loopDevice, scratch } from './support.ts';
@@ -221,6 +222,33 @@ describe('descriptors', () => {
     const seen = execFileSync('ls', ['-l', '/proc/self/fd'], { encoding: 'utf8' });
     assert.ok(!/io_uring|eventfd/.test(seen) && !seen.includes(path), seen);
     for (const one of made) await one.close();
+  });
+});
+
+describe('memory that the library hands out', () => {
+  test('holds nothing but the file and zeros, also beside what was read', async (t) => {
+    const path = join(scratch(t), 'data');
+    const onlyOurs = (view: Uint8Array): void => {
+      for (const byte of new Uint8Array(view.buffer)) if (byte !== 0 && byte !== 1) assert.fail(`a byte ${byte}`);
+    };
+    for (const direct of [false, true]) {
+      for (const size of [1, 5000, 65537, 700_001]) {
+        // What the allocator has used before shows up again.
+        for (let i = 0; i < 64; i++) Buffer.allocUnsafeSlow(size + 4096).fill(0xaa);
+        writeFileSync(path, Buffer.alloc(size, 1));
+        onlyOurs(await readFile(path, { direct }));
+        await using handle = await open(path, { direct });
+        for await (const chunk of handle.createReadStream({ autoClose: false })) onlyOurs(chunk as Buffer);
+        onlyOurs((await handle.read({ position: 0 })).buffer);
+      }
+    }
+    // A file that turns out to be shorter than it said.
+    writeFileSync(path, Buffer.alloc(700_000, 1));
+    const handle = await open(path);
+    const reading = handle.readFile();
+    truncateSync(path, 1000);
+    onlyOurs(await reading);
+    await handle.close();
   });
 });
 
