@@ -1,5 +1,5 @@
 /** readFile, writeFile and copyFile: whole files at once, several transfers deep where order does not matter. */
-import { constants, type Mode, type OpenMode, type PathLike } from 'node:fs';
+import { constants, type Mode, type OpenMode, type PathLike, type Stats } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import type { Stream } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
@@ -321,7 +321,7 @@ const { COPYFILE_EXCL, O_CREAT, O_EXCL, O_WRONLY } = constants;
 const COPY_BYTES = 2 ** 20;
 
 /**
- * Copies a file, and the permissions of its owner, group and others. An existing `dest` is overwritten, unless `mode` has
+ * Copies a file and its permissions, and its owner and the time of the last look at it where that is allowed. An existing `dest` is overwritten, unless `mode` has
  * `constants.COPYFILE_EXCL`. A copy that fails leaves no `dest` behind. With the FICLONE flags Node does it: the file system shares the blocks
  * then, where it can, and no data moves.
  *
@@ -352,8 +352,8 @@ export async function copyFile(src: PathLike, dest: PathLike, mode: number = 0):
         if (there.dev === stats.dev && there.ino === stats.ino) return;
         // What is no file is not ours to take away.
         made = there.isFile();
-        await to.chmod(stats.mode & 0o7777);
         await to.truncate(0);
+        await likeSource(to, stats, there);
         await copyData(openFileOf(from), openFileOf(to), stats.isFile() ? stats.size : 0);
       });
     });
@@ -362,6 +362,14 @@ export async function copyFile(src: PathLike, dest: PathLike, mode: number = 0):
     const errno = error instanceof Error && 'errno' in error ? error.errno : undefined;
     throw typeof errno === 'number' ? nodeError(errno, 'copyfile', shown(src), shown(dest)) : error;
   }
+}
+
+/** Gives a copy the owner and the times of its source where that may be done, as Node does from 22 on; writing to it makes the times new again. */
+async function likeSource(to: FileHandle, source: Stats, there: Stats): Promise<void> {
+  await to.utimes(source.atimeMs / 1000, source.mtimeMs / 1000).catch(() => {});
+  if (there.uid !== source.uid || there.gid !== source.gid) await to.chown(source.uid, source.gid).catch(() => {});
+  // Last: another owner takes the set-user-ID bit away.
+  await to.chmod(source.mode & 0o7777);
 }
 
 function isPath(path: unknown): path is PathLike {

@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, fstatSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, closeSync, fstatSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import * as node from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -467,6 +467,30 @@ for (const { name: engine, available, why } of engines()) {
     });
   });
 }
+
+describe('copyFile', () => {
+  test('the copy has the permissions, the owner and the time of the last look of its source, as from Node 22 on', async (t) => {
+    const path = scratchPath(t);
+    writeFileSync(path, 'content');
+    chmodSync(path, 0o640);
+    const root = process.getuid?.() === 0;
+    if (root) chownSync(path, 12, 34);
+    utimesSync(path, 1000, 2000);
+    const before = Date.now();
+    await fileaio.copyFile(path, `${path}-new`);
+    writeFileSync(`${path}-old`, 'something longer');
+    utimesSync(path, 1000, 2000);
+    await fileaio.copyFile(path, `${path}-old`);
+    for (const copy of ['new', 'old'].map((name) => `${path}-${name}`)) {
+      const { mode, uid, gid, mtimeMs, atimeMs } = statSync(copy);
+      assert.equal(mode & 0o7777, 0o640);
+      if (root) assert.deepEqual([uid, gid], [12, 34]);
+      assert.equal(atimeMs, 1_000_000);
+      assert.ok(mtimeMs > before - 1000, 'the data is new');
+      assert.equal(readFileSync(copy, 'utf8'), 'content');
+    }
+  });
+});
 
 describe('the exports of fileaio/promises', () => {
   const overridden = ['open', 'readFile', 'writeFile', 'appendFile', 'copyFile'];

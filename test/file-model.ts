@@ -8,11 +8,13 @@ import {
   constants,
   mkdirSync,
   openSync,
+  type PathLike,
   readFileSync,
   readSync,
   rmSync,
   Stats,
   statSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -349,11 +351,12 @@ function fileAsData(path: string): unknown {
   if (found === undefined || !found.isFile()) return found?.mode;
   const fd = openSync(path, 'r');
   try {
-    const { size, mode, mtimeMs, atimeMs } = found;
+    const { size, mode, mtimeMs } = found;
     const start = Buffer.alloc(Math.min(size, MOST));
     readSync(fd, start, 0, start.length, 0);
-    // Only times that `utimes` set are the same in two worlds: those lie long ago, or far ahead.
-    const set = [atimeMs, mtimeMs].map((time) => (Math.abs(time - Date.now()) > 3_600_000 ? time : 'now'));
+    // Only times that `utimes` set are the same in two worlds: those lie long ago, or far ahead. Not the time of the last look: Node's copyFile
+    // does not look into a file that says it is empty, and this library does, because those of /proc say so, too.
+    const set = Math.abs(mtimeMs - Date.now()) > 3_600_000 ? mtimeMs : 'now';
     return { size, mode, set, start };
   } finally {
     closeSync(fd);
@@ -395,8 +398,10 @@ const [major = 0] = process.versions.node.split('.').map(Number);
  * |---|---|---|---|
  * | `handle.read` at a bigint position | reads at the current position | reads there | reads there |
  * | `handle.read` at a position that is none (`-2`, `1.5`, `'3'`) | reads at the current position | refuses it, after all else | refuses it first |
+ * | `copyFile` | keeps the permissions | and the owner and times (libuv 1.49) | as 22 |
  */
 export function asNode24(target: unknown, name: string, args: readonly unknown[]): unknown {
+  if (keepsNoTimes && name === 'copyFile') return copyWithTimes(target, name, args);
   const call = major < 24 && name === 'read' && property(target, 'fd') !== undefined ? readArguments(args) : undefined;
   if (call === undefined || call.position === undefined || call.position === null) return invokeIt(target, name, args);
   const { position } = call;
@@ -413,6 +418,30 @@ export function asNode24(target: unknown, name: string, args: readonly unknown[]
     // As far beyond every end.
     return invokeIt(target, name, [call.params({ position: Number.MAX_SAFE_INTEGER })]);
   })();
+}
+
+const [uvMajor = 0, uvMinor = 0] = (process.versions.uv ?? '2').split('.').map(Number);
+const keepsNoTimes = uvMajor === 1 && uvMinor < 49;
+
+/** The copy gets the times of its source before the data, which makes the time of the last change new again. */
+async function copyWithTimes(target: unknown, name: string, args: readonly unknown[]): Promise<unknown> {
+  const [source, copy] = args as [PathLike, PathLike];
+  const stat = (path: unknown) => {
+    try {
+      return statSync(path as PathLike);
+    } catch {
+      return undefined; // the call itself will say why
+    }
+  };
+  const before = stat(source);
+  const old = stat(copy);
+  const value = await invokeIt(target, name, args);
+  // With the flags for sharing blocks, the library leaves it to the Node at hand.
+  const ours = args[2] === undefined || args[2] === 0 || args[2] === constants.COPYFILE_EXCL;
+  if (ours && before !== undefined && before.ino !== old?.ino) {
+    utimesSync(copy, before.atimeMs / 1000, (before.size === 0 ? before : statSync(copy)).mtimeMs / 1000);
+  }
+  return value;
 }
 
 interface ReadCall {
