@@ -68,7 +68,8 @@ struct env {
   struct slab *orphans; /* dropped by JavaScript, still pinned */
   atomic_size_t refs;   /* the environment itself and each slab */
   bool leaving, ended;
-  atomic_bool quiet; /* nothing is in flight any more, and nothing can be */
+  atomic_bool unsettled; /* the kernel did not let go of something: what is pinned is never freed */
+  atomic_bool quiet;     /* nothing is in flight any more, and nothing can be */
 };
 
 enum port_event { PORT_READY = 0, PORT_CLOSED = 1 };
@@ -80,6 +81,7 @@ struct ring {
   uint32_t slots; /* user_data of transfers is below this */
   bool sqpoll;
   size_t bytes;
+  void *at; /* a mapping for the end of the thread, when there may be no memory for one; MAP_FAILED: to be tried again then */
 };
 
 struct port {
@@ -484,7 +486,7 @@ static void port_readable(uv_poll_t *poll, int status, int events) {
  * node:fs: Node waits for that, Bun does not, and its pool would write into memory that is somebody else's. There it is never freed.
  */
 static void env_left(struct env *state) {
-  state->quiet = state->loop != NULL;
+  state->quiet = state->loop != NULL && !state->unsettled;
   free_orphans(state, state->quiet);
   drop_env(state);
 }
@@ -508,10 +510,24 @@ static void port_poll_closed(uv_handle_t *handle) {
   port_part_closed(handle->data);
 }
 
+/* So often a call that gives back may be refused in a row, before there is no more hope. */
+#define MAX_REFUSED 1000
+
 /* Not on the event loop's thread: io_destroy waits for everything in flight and for an RCU grace period, about 30 ms. */
 static void destroy(struct port *port) {
-  if (port->ring.fd >= 0) close(port->ring.fd);
-  else syscall(SYS_io_destroy, port->ctx);
+  if (port->ring.fd >= 0) {
+    if (port->ring.at != MAP_FAILED) munmap(port->ring.at, port->ring.bytes);
+    close(port->ring.fd);
+    return;
+  }
+  /* EINVAL: it is gone. Any other answer means that transfers may still be in flight. */
+  for (int refused = 0; syscall(SYS_io_destroy, port->ctx) < 0 && errno != EINVAL; refused++) {
+    if (refused == MAX_REFUSED) {
+      port->env->unsettled = true;
+      break;
+    }
+    sched_yield();
+  }
 }
 
 static void port_destroy(uv_work_t *work) {
@@ -535,8 +551,10 @@ static void ring_cancel_each(const struct ring *ring, char *at) {
     sqe->addr = slot;
     sqe->user_data = UINT32_MAX - 1;
     atomic_store(tail, next + 1);
-    atomic_store(head, atomic_load(completed));
-    enter(ring->fd, 1, 0, IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP, -1);
+    for (int refused = 0; atomic_load(consumed) == next && refused < MAX_REFUSED; refused++) {
+      atomic_store(head, atomic_load(completed));
+      enter(ring->fd, 1, 0, IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP, -1);
+    }
   }
   munmap(sqes, bytes);
 }
@@ -547,32 +565,41 @@ static void ring_cancel_each(const struct ring *ring, char *at) {
  * gives one completion, so none is left when the two counters are equal. On the ring's own thread, which it may insist on
  * (IORING_SETUP_SINGLE_ISSUER).
  */
-static void ring_quiesce(const struct ring *ring) {
-  char *at = mmap(NULL, ring->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, IORING_OFF_SQ_RING);
-  if (at == MAP_FAILED) return;
+static bool ring_quiesce(const struct ring *ring) {
+  char *at = ring->at;
+  if (at == MAP_FAILED) at = mmap(NULL, ring->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, IORING_OFF_SQ_RING);
+  if (at == MAP_FAILED) return false;
   atomic_uint *consumed = (atomic_uint *)(at + ring->sq_head);
   atomic_uint *head = (atomic_uint *)(at + ring->cq_head);
   atomic_uint *tail = (atomic_uint *)(at + ring->cq_tail);
   /* A polling kernel thread may still be taking entries, and counts them only when it has taken a batch. */
   atomic_uint *written = (atomic_uint *)(at + ring->sq_tail);
-  while (ring->sqpoll && atomic_load(consumed) != atomic_load(written)) {
-    if (enter(ring->fd, 0, 0, IORING_ENTER_SQ_WAKEUP, -1) < 0 && errno != EINTR && errno != EAGAIN) break;
+  int refused = 0;
+  while (ring->sqpoll && atomic_load(consumed) != atomic_load(written) && refused < MAX_REFUSED) {
+    if (enter(ring->fd, 0, 0, IORING_ENTER_SQ_WAKEUP, -1) < 0 && errno != EINTR && errno != EAGAIN) refused++;
     sched_yield();
   }
   bool canceled = false;
 #ifdef IORING_ASYNC_CANCEL_ANY
   struct io_uring_sync_cancel_reg all = {.fd = -1, .flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY};
-  long result = syscall(SYS_io_uring_register, ring->fd, IORING_REGISTER_SYNC_CANCEL, &all, 1);
-  canceled = result >= 0 || (errno != EINVAL && errno != EPERM && errno != EACCES);
+  canceled = syscall(SYS_io_uring_register, ring->fd, IORING_REGISTER_SYNC_CANCEL, &all, 1) >= 0 || errno == ENOENT;
 #endif
   if (!canceled) ring_cancel_each(ring, at);
-  for (;;) {
+  bool quiet = false;
+  for (refused = 0; refused < MAX_REFUSED;) {
     unsigned completed = atomic_load(tail);
     atomic_store(head, completed); /* room for completions that overflowed */
-    if (atomic_load(consumed) == completed) break;
-    if (enter(ring->fd, 0, 1, IORING_ENTER_GETEVENTS, 100000) < 0 && (errno == EBADF || errno == EINVAL)) break;
+    quiet = atomic_load(consumed) == completed;
+    if (quiet) break;
+    if (enter(ring->fd, 0, 1, IORING_ENTER_GETEVENTS, 100000) >= 0 || errno == ETIME) refused = 0;
+    else if (errno != EINTR) refused++;
   }
-  munmap(at, ring->bytes);
+  if (at != ring->at) munmap(at, ring->bytes);
+  return quiet;
+}
+
+static void port_quiesce(struct port *port) {
+  if (port->ring.fd >= 0 && !ring_quiesce(&port->ring)) port->env->unsettled = true;
 }
 
 static void port_destroyed(uv_work_t *work, int status) {
@@ -675,7 +702,7 @@ static void threads_leaving(void *data) {
   state->leaving = true;
   for (struct port *port = state->ports; port != NULL; port = port->next) {
     if (port->closing > 0) continue;
-    if (port->ring.fd >= 0) ring_quiesce(&port->ring);
+    port_quiesce(port);
     port_end_thread(port);
   }
   while (state->ports != NULL) port_thread_ended(state->ports);
@@ -697,7 +724,7 @@ static void port_begin_close(struct port *port) {
     return;
   }
   port->closing = 3;
-  if (port->env->leaving && port->ring.fd >= 0) ring_quiesce(&port->ring);
+  if (port->env->leaving) port_quiesce(port);
   /* First out of the event loop, then closed: libuv must not meet the number again as somebody else's. */
   uv_ref((uv_handle_t *)&port->poll);
   uv_close((uv_handle_t *)&port->poll, port_poll_closed);
@@ -732,7 +759,8 @@ static napi_value port_open(napi_env env, napi_callback_info info) {
                              .sq_tail = (unsigned)integer(env, argv[8]),
                              .sq_mask = (unsigned)integer(env, argv[9]),
                              .slots = (uint32_t)integer(env, argv[10]),
-                             .sqpoll = integer(env, argv[11]) != 0};
+                             .sqpoll = integer(env, argv[11]) != 0,
+                             .at = MAP_FAILED};
   int error = state->loop == NULL ? port_start_thread(port) : uv_poll_init(state->loop, &port->poll, port->event_fd);
   if (error != 0) {
     free(port);
@@ -748,6 +776,9 @@ static napi_value port_open(napi_env env, napi_callback_info info) {
     uv_unref((uv_handle_t *)&port->poll);
     uv_unref((uv_handle_t *)&port->wake);
   }
+  if (port->ring.fd >= 0)
+    port->ring.at =
+        mmap(NULL, port->ring.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, port->ring.fd, IORING_OFF_SQ_RING);
   port->next = state->ports;
   if (port->next != NULL) port->next->prev = port;
   state->ports = port;
