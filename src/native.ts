@@ -113,7 +113,7 @@ const SHIM = '../native/build/Release/fileaio.node';
  *
  * The environment variable `FILEAIO_NOTIFIER`, `poll` or `thread`, decides otherwise: so that tests see both ways on Node.
  */
-function hasLibuv(): boolean {
+export function hasLibuv(): boolean {
   const wanted = process.env.FILEAIO_NOTIFIER;
   if (wanted === 'poll' || wanted === 'thread') return wanted === 'poll';
   const { node, bun, deno }: NodeJS.Dict<string> = process.versions;

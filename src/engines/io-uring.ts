@@ -216,11 +216,19 @@ class IoUring implements Engine {
       slots: maxRequests,
       sqpoll,
     };
+    const maps: ArrayBuffer[] = [];
+    const map = (offset: number, size: number): ArrayBuffer => {
+      const memory = mapped(native, fd, offset, size);
+      maps.push(memory);
+      return memory;
+    };
     try {
-      this.#rings = mapped(native, fd, abi.OFF_SQ_RING, bytes);
-      this.#sqeMemory = mapped(native, fd, abi.OFF_SQES, sqCount * abi.SQE_SIZE);
+      this.#rings = map(abi.OFF_SQ_RING, bytes);
+      this.#sqeMemory = map(abi.OFF_SQES, sqCount * abi.SQE_SIZE);
       this.#port = new Port(native, 0, counters);
     } catch (error) {
+      // A mapping keeps the ring, and what it counts for: not until a collection finds it.
+      for (const memory of maps) native.detach(memory);
       native.closeFd(fd);
       throw error;
     }

@@ -2,8 +2,8 @@
  * A kernel context or ring, tied to this thread's event loop: two eventfds (completions, wake-ups) and the native port that
  * owns all of it. What both kernel engines have in common.
  */
-import { AioError, systemError } from '../errors.ts';
-import { loadNative, type Native, PORT_CLOSED } from '../native.ts';
+import { AioError, codeOf, systemError } from '../errors.ts';
+import { hasLibuv, loadNative, type Native, PORT_CLOSED } from '../native.ts';
 import { WakeCell } from '../wake.ts';
 
 /** Who is told that something may be there, by port. Only while armed: what nobody waits on can be collected. */
@@ -59,6 +59,14 @@ const NO_RING: RingCounters = {
   sqpoll: false,
 };
 
+/** How descriptors are watched, as a system call. */
+const WATCH = hasLibuv() ? 'epoll_ctl' : 'pthread_create';
+
+function cureFor(errno: number): string {
+  const code = codeOf(errno);
+  return code === 'EMFILE' || code === 'ENFILE' ? 'Close some files, or raise the limit: ulimit -n' : '';
+}
+
 export class Port {
   /** Signalled by completions. */
   readonly eventFd: number;
@@ -70,7 +78,7 @@ export class Port {
   /**
    * Takes over a kernel context (or 0) and a ring (or none): they go with the port.
    *
-   * @throws AioError when there are no descriptors left; the caller still owns what it gave.
+   * @throws AioError when there are no descriptors left, or they cannot be watched; the caller still owns what it gave.
    */
   constructor(native: Native, context: number, ring: RingCounters = NO_RING) {
     this.#native = native;
@@ -100,12 +108,9 @@ export class Port {
           );
     if (this.#handle < 0) {
       for (const made of [eventFd, wakeFd]) if (made >= 0) native.closeFd(made);
-      throw systemError(
-        this.#handle,
-        'eventfd',
-        'making the descriptors of a context',
-        'Close some files, or raise the limit: ulimit -n',
-      );
+      throw failed < 0
+        ? systemError(failed, 'eventfd', 'making the descriptors of a context', cureFor(failed))
+        : systemError(this.#handle, WATCH, 'preparing to watch the descriptors of a context');
     }
   }
 
@@ -113,7 +118,7 @@ export class Port {
   arm(ready: () => void): void {
     if (armed.has(this.#handle)) return;
     const errno = this.#native.portArm(this.#handle);
-    if (errno < 0) throw systemError(errno, 'epoll_ctl', 'watching for completions');
+    if (errno < 0) throw systemError(errno, WATCH, 'watching for completions');
     armed.set(this.#handle, ready);
   }
 
