@@ -101,6 +101,8 @@ export async function handles(cell: Cell, judge: Judge, directory: string): Prom
     const into = allocBuffer(BLOCK);
     const written = await twice(judge, 'write', () => handle.write(data, 0, BLOCK, 0));
     const read = await twice(judge, 'read', () => handle.read(into, 0, BLOCK, 0));
+    // Takes a while, so that the event loop has to be told of its end.
+    await twice(judge, 'sync', () => handle.sync());
     judge.check(written?.bytesWritten === BLOCK && read?.bytesRead === BLOCK && into.equals(data), 'wrong bytes');
     await handle.close();
     await settled(before, judge, 'an idle queue');
