@@ -191,22 +191,24 @@ static long enter(int fd, unsigned submit, unsigned complete, unsigned flags, in
   return syscall(SYS_io_uring_enter, fd, submit, complete, flags | IORING_ENTER_EXT_ARG, &arg, sizeof arg);
 }
 
-/* Who the caller is to the kernel, as one number. */
-static int64_t credentials(void) {
-  return (int64_t)geteuid() << 20 ^ (int64_t)getegid();
-}
-
-static napi_value get_credentials(napi_env env, napi_callback_info info) {
+static napi_value effective_user(napi_env env, napi_callback_info info) {
   (void)info;
-  return number(env, credentials());
+  return number(env, (int64_t)geteuid());
 }
 
-/* ringEnter(fd, submit, complete, flags, timeoutUs, credentials) */
+static napi_value effective_group(napi_env env, napi_callback_info info) {
+  (void)info;
+  return number(env, (int64_t)getegid());
+}
+
+/* ringEnter(fd, submit, complete, flags, timeoutUs, user, group) */
 static napi_value ring_enter(napi_env env, napi_callback_info info) {
   napi_value argv[MAX_ARGS];
   arguments(env, info, argv, NULL);
   unsigned submit = (unsigned)integer(env, argv[1]);
-  if (submit > 0 && credentials() != integer(env, argv[5])) return number(env, -EOWNERDEAD);
+  int64_t user = integer(env, argv[5]);
+  if (submit > 0 && user >= 0 && (user != (int64_t)geteuid() || integer(env, argv[6]) != (int64_t)getegid()))
+    return number(env, -EOWNERDEAD);
   return kernel(env, enter((int)integer(env, argv[0]), submit, (unsigned)integer(env, argv[2]),
                            (unsigned)integer(env, argv[3]), integer(env, argv[4])));
 }
@@ -889,7 +891,8 @@ NAPI_MODULE_INIT() {
       {"useLibuv", use_libuv},   {"seek", seek},
       {"statusFlags", status_flags}, {"setStatusFlags", set_status_flags},
       {"ringSetup", ring_setup}, {"ringEnter", ring_enter},       {"ringRegister", ring_register},
-      {"map", map},              {"detach", detach},              {"credentials", get_credentials},
+      {"map", map},              {"detach", detach},
+      {"effectiveUser", effective_user}, {"effectiveGroup", effective_group},
   };
   bool ok = napi_create_string_utf8(env, "fileaio", NAPI_AUTO_LENGTH, &name) == napi_ok &&
             napi_async_init(env, NULL, name, &state->async) == napi_ok &&

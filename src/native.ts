@@ -26,7 +26,8 @@ export interface Native {
   ringSetup(entries: number, params: Uint8Array): number;
   /**
    * io_uring_enter(2). Blocks until `complete` completions are there or `timeoutUs` microseconds passed (-ETIME; below 0:
-   * no limit). -EOWNERDEAD where something was to be submitted and the process is somebody else than `credentials` says.
+   * no limit). -EOWNERDEAD where something was to be submitted and the process is somebody else than `user` and `group`; a `user` of -1 is
+   * anybody.
    */
   ringEnter(
     fd: number,
@@ -34,7 +35,8 @@ export interface Native {
     complete: number,
     flags: number,
     timeoutUs: number,
-    credentials: number,
+    user: number,
+    group: number,
   ): number;
   /** io_uring_register(2). */
   ringRegister(fd: number, opcode: number, argument: Uint8Array | Int32Array, count: number): number;
@@ -42,8 +44,10 @@ export interface Native {
   map(fd: number, offset: number, bytes: number): ArrayBuffer | number;
   /** Detaches an ArrayBuffer; memory from `map` is unmapped. */
   detach(buffer: ArrayBuffer): number;
-  /** Effective user and group of the process, as one number. */
-  credentials(): number;
+  /** geteuid(2). */
+  effectiveUser(): number;
+  /** getegid(2). */
+  effectiveGroup(): number;
   /** eventfd(2), close-on-exec and non-blocking. */
   eventfd(): number;
   /** close(2). */

@@ -309,17 +309,22 @@ describe('io-uring: life', () => {
     collectGarbage();
   });
 
-  test('a context that was made before the process became somebody else is not used after', async (t) => {
-    if (process.getuid?.() !== 0) {
-      t.skip('only root can become somebody else');
-      return;
-    }
-    const { code, stdout, stderr } = await program('change-user.ts', ['io-uring']);
-    assert.equal(code, 0, stderr);
-    const { refused, message, state, after } = JSON.parse(stdout);
-    assert.equal(refused, 'ERR_AIO_NOT_SUPPORTED');
-    assert.match(message, /CVE-2024-22017/);
-    assert.equal(state, 'prepared');
-    assert.equal(after, 4096);
-  });
+  for (const [whom, ...args] of [
+    ['another user'],
+    ['another user and a group with a large number', 'group'],
+  ] as const) {
+    test(`a context that was made before the process became ${whom} is not used after`, async (t) => {
+      if (process.getuid?.() !== 0) {
+        t.skip('only root can become somebody else');
+        return;
+      }
+      const { code, stdout, stderr } = await program('change-user.ts', ['io-uring', ...args]);
+      assert.equal(code, 0, stderr);
+      const { refused, message, state, after } = JSON.parse(stdout);
+      assert.equal(refused, 'ERR_AIO_NOT_SUPPORTED');
+      assert.match(message, /CVE-2024-22017/);
+      assert.equal(state, 'prepared');
+      assert.equal(after, 4096);
+    });
+  }
 });

@@ -22,6 +22,9 @@ const EBUSY = 16;
 const ETIME = 62;
 const EOWNERDEAD = 130;
 
+/** In place of a user: the process need not be the one that made the ring. */
+const ANYBODY = -1;
+
 /** `user_data` of what is no transfer: the poll on the wake descriptor, and cancel requests. */
 const WAKE_DATA = -1;
 const CANCEL_DATA = -2;
@@ -153,7 +156,9 @@ class IoUring implements Engine {
   readonly #port: Port;
   readonly #fd: number;
   readonly #sqpoll: boolean;
-  readonly #credentials: number;
+  /** Who made the ring. */
+  readonly #user: number;
+  readonly #group: number;
   readonly #iovecs: Iovecs;
 
   readonly #rings: ArrayBuffer;
@@ -237,7 +242,8 @@ class IoUring implements Engine {
     this.#ready = () => host.ready();
     this.#fd = fd;
     this.#sqpoll = sqpoll;
-    this.#credentials = native.credentials();
+    this.#user = native.effectiveUser();
+    this.#group = native.effectiveGroup();
     this.#iovecs = new Iovecs(native);
     this.cell = this.#port.cell;
 
@@ -261,7 +267,7 @@ class IoUring implements Engine {
 
   submit(batch: readonly (Transfer | undefined)[], from: number, to: number): number {
     this.#failure = 0;
-    if (this.#sqpoll && this.#native.credentials() !== this.#credentials) throw submitError(-EOWNERDEAD);
+    if (this.#sqpoll && !this.#isSamePerson()) throw submitError(-EOWNERDEAD);
     this.#iovecs.reset();
     const capacity = this.#sqMask + 1;
     let written = from;
@@ -378,8 +384,13 @@ class IoUring implements Engine {
     this.#sqes[at + abi.SQE_USER_DATA + 1] = serial;
   }
 
+  /** Whether the process is to the kernel who it was when the ring was made. */
+  #isSamePerson(): boolean {
+    return this.#native.effectiveUser() === this.#user && this.#native.effectiveGroup() === this.#group;
+  }
+
   /** Gives the kernel what is written; returns how many entries it has no room for. */
-  #flush(by = this.#credentials): number {
+  #flush(by = this.#user): number {
     // The kernel must see the entries before it sees the tail that covers them.
     Atomics.store(this.#words, this.#sqTail, this.#tail);
     if (this.#sqpoll) {
@@ -422,8 +433,8 @@ class IoUring implements Engine {
     this.#wakeArmed = false;
   }
 
-  #enter(submit: number, complete: number, flags: number, timeoutUs: number, by = this.#credentials): number {
-    return this.#native.ringEnter(this.#fd, submit, complete, flags, timeoutUs, by);
+  #enter(submit: number, complete: number, flags: number, timeoutUs: number, by = this.#user): number {
+    return this.#native.ringEnter(this.#fd, submit, complete, flags, timeoutUs, by, this.#group);
   }
 
   reap(): void {
@@ -553,7 +564,7 @@ class IoUring implements Engine {
       this.#cancelNumber = (this.#cancelNumber + 1) | 0;
       this.#writeOwn(abi.OP_ASYNC_CANCEL, -1, transfer.slot, 0, CANCEL_DATA, this.#cancelNumber);
       // Taking something back needs no rights.
-      if (this.#flush(this.#native.credentials()) > 0) {
+      if (this.#flush(ANYBODY) > 0) {
         this.#takeBack();
         return false;
       }

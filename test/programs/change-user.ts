@@ -5,7 +5,9 @@ import { anonymousFile, engine } from './common.ts';
 const fd = anonymousFile(4096, 0);
 const context = new AioContext({ maxRequests: 4, engine });
 const request = new AioRequest().prepareRead(fd, 0, allocBuffer(4096));
-process.seteuid?.(65534);
+// Put together into one number with a shift of 20, these would be root again.
+if (process.argv[3] === 'group') process.setegid?.(2 ** 20);
+process.seteuid?.(process.argv[3] === 'group' ? 1 : 65534);
 let refused = '';
 let message = '';
 try {
