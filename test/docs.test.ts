@@ -62,6 +62,26 @@ describe('docs/errors.md', () => {
   });
 });
 
+describe('SECURITY.md', () => {
+  const text = read('SECURITY.md');
+
+  test('names tests that there are', () => {
+    const lists = [...text.matchAll(/`(test\/[\w.-]+\.ts)`((?:: "[^"]+"(?:, "[^"]+")*)?)/g)];
+    assert.ok(lists.length > 15);
+    for (const [, file = '', titles = ''] of lists) {
+      assert.ok(existsSync(join(root, file)), file);
+      for (const [, title = ''] of titles.matchAll(/"([^"]+)"/g))
+        assert.ok(read(file).includes(title), `${file}: ${title}`);
+    }
+  });
+
+  test('names one for each promise', () => {
+    for (const [row] of text.matchAll(/^\| .* \|$/gm)) {
+      if (row !== '| promise | test |') assert.match(row, /`test\//, row);
+    }
+  });
+});
+
 describe('the man page', () => {
   const page = read('man/fileaio.1');
   const commands = ['bench', 'copy', 'info'];
