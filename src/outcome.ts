@@ -8,7 +8,7 @@ import { loadNative } from './native.ts';
 import { FDATASYNC, FSYNC, READ, type Transfer } from './transfer.ts';
 
 /** As node:fs names the system call of an operation, whatever the kernel's own name for the asynchronous one. */
-function syscallOf(transfer: Transfer): string {
+export function syscallOf(transfer: Transfer): 'read' | 'write' | 'fsync' | 'fdatasync' {
   if (transfer.operation === FSYNC) return 'fsync';
   if (transfer.operation === FDATASYNC) return 'fdatasync';
   return transfer.operation === READ ? 'read' : 'write';

@@ -26,7 +26,7 @@ const layers: readonly RegExp[] = [
   /^sim\/(?!disk)/,
   /^engines\/(?!select)/,
   /^engines\/select\.ts/,
-  /^(context|limits)\.ts/,
+  /^(context|limits|observe)\.ts/,
   /^(abort|queue|line|bounce|open-file|file|file-arguments|whole-file|stream|stream-file|read-ahead|read-stream|write-stream|web-stream|sim\/disk)\.ts/,
   /^(index|promises|fs|sim)\.ts/,
   /^cli\//,

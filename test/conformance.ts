@@ -4,9 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import diagnostics from 'node:diagnostics_channel';
 import { constants, ftruncateSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { describe, type TestContext, test } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import {
@@ -15,9 +16,12 @@ import {
   AioRequest,
   AlignedPool,
   allocBuffer,
+  type CancelMessage,
+  type CompleteMessage,
   type EngineName,
   type EngineSource,
   getLimits,
+  type SubmitMessage,
   type WaitResult,
   wake,
 } from '../src/index.ts';
@@ -96,7 +100,11 @@ export function conformance(capabilities: Capabilities): void {
     return elsewhere !== undefined;
   }
 
-  function context(t: TestContext, maxRequests = 64, more: { waitWithoutPendingRequests?: boolean } = {}): AioContext {
+  function context(
+    t: TestContext,
+    maxRequests = 64,
+    more: { waitWithoutPendingRequests?: boolean; latency?: boolean } = {},
+  ): AioContext {
     return makeContext(t, { maxRequests, engine, ...more });
   }
 
@@ -1333,6 +1341,231 @@ export function conformance(capabilities: Capabilities): void {
         }),
         { numRuns: 60 },
       );
+    });
+  });
+
+  describe(`${name}: observing`, () => {
+    /** What comes on a channel about one context, until the test ends. */
+    function listen<M extends { context: AioContext }>(t: TestContext, channel: string, ctx: AioContext): M[] {
+      const messages: M[] = [];
+      const onMessage = (message: unknown): void => {
+        if ((message as M).context === ctx) messages.push(message as M);
+      };
+      diagnostics.subscribe(channel, onMessage);
+      t.after(() => void diagnostics.unsubscribe(channel, onMessage));
+      return messages;
+    }
+
+    test('inflight tells what is submitted and not handed out: operation, descriptor, position, length, age', async (t) => {
+      const { fd } = scratchFile(t, 64 * BLOCK);
+      const ctx = context(t, 8);
+      assert.deepEqual(ctx.inflight(), []);
+      const begun = now();
+      const read = new AioRequest<string>().prepareRead(fd, 3 * BLOCK, allocBuffer(BLOCK), 'a read');
+      ctx.submit([read]);
+      const others = [
+        new AioRequest<string>().prepareWrite(fd, 8n * 4096n, allocBuffer(100)),
+        new AioRequest<string>().prepareReadv(fd, 0, [allocBuffer(10), allocBuffer(20)]),
+        new AioRequest<string>().prepareFlush(fd, {}, 'a flush'),
+        new AioRequest<string>().prepareFlush(fd, { dataOnly: true }),
+      ];
+      ctx.submit(others);
+      const found = ctx.inflight();
+      const what = found.map(({ ageMs, ended, ...rest }) => {
+        assert.ok(ageMs >= 0 && ageMs <= now() - begun, `${ageMs} ms old`);
+        assert.equal(typeof ended, 'boolean');
+        return rest;
+      });
+      const common = { fd, engine: name, userData: undefined };
+      assert.deepEqual(what, [
+        { ...common, operation: 'read', position: 3 * BLOCK, length: BLOCK, userData: 'a read', request: read },
+        { ...common, operation: 'write', position: 8 * BLOCK, length: 100, request: others[0] },
+        { ...common, operation: 'read', position: 0, length: 30, request: others[1] },
+        { ...common, operation: 'fsync', position: undefined, length: 0, userData: 'a flush', request: others[2] },
+        { ...common, operation: 'fdatasync', position: undefined, length: 0, request: others[3] },
+      ]);
+      // A wait that fetches completions, and ends without handing any out.
+      const controller = new AbortController();
+      const waiting = assert.rejects(ctx.wait({ min: 6, signal: controller.signal }), { name: 'AbortError' });
+      while (!ctx.inflight().every(({ ended }) => ended)) await turn();
+      controller.abort();
+      await waiting;
+      const { completed } = await ctx.wait({ max: 2 });
+      const left = ctx.inflight();
+      assert.deepEqual([completed.length, left.length, ctx.pending], [2, 3, 3]);
+      assert.ok(left.every(({ ended, request }) => ended && !completed.includes(request as AioRequest)));
+      await ctx.wait({ min: 3 });
+      assert.deepEqual(ctx.inflight(), []);
+    });
+
+    test('inflight keeps the age of a request while others come and go, and forgets what was refused room', async (t) => {
+      const { fd } = scratchFile(t, BLOCK);
+      const ctx = context(t, 4);
+      const [first, ...rest] = blockReads(fd, 5);
+      assert.ok(first !== undefined);
+      ctx.submit([first]);
+      assert.throws(() => ctx.submit(rest), coded('ERR_AIO_INSUFFICIENT_RESOURCES'));
+      assert.equal(ctx.inflight().length, 4);
+      assert.equal(ctx.inflight()[0]?.request, first, 'the oldest first');
+      await ctx.wait({ min: 4 });
+    });
+
+    test('a position past what a number can hold stays exact', async (t) => {
+      const { fd } = scratchFile(t, BLOCK);
+      const ctx = context(t, 1);
+      const position = 2n ** 53n + 4097n;
+      ctx.submit([new AioRequest().prepareRead(fd, position, allocBuffer(1))]);
+      assert.equal(ctx.inflight()[0]?.position, position);
+      await ctx.wait();
+    });
+
+    test('a vectored request of several system calls is seen as the one that it is', async (t) => {
+      const { fd } = scratchFile(t, 4 * BLOCK);
+      const ctx = context(t, 1);
+      const completed = listen<CompleteMessage>(t, 'fileaio:complete', ctx);
+      const buffers = Array.from({ length: 2000 }, () => allocBuffer(2, 8));
+      const request = new AioRequest().prepareReadv(fd, 1000, buffers);
+      ctx.submit([request]);
+      const [found] = ctx.inflight();
+      assert.deepEqual([found?.position, found?.length], [1000, 4000]);
+      await ctx.wait();
+      const [seen] = completed[0]?.requests ?? [];
+      assert.deepEqual([seen?.position, seen?.length, seen?.bytesTransferred], [1000, 4000, 4000]);
+    });
+
+    test('each batch is one message when it is submitted, and each wait one for what it handed out', async (t) => {
+      const { fd } = scratchFile(t, 8 * BLOCK);
+      const ctx = context(t, 16);
+      const submitted = listen<SubmitMessage>(t, 'fileaio:submit', ctx);
+      const completed = listen<CompleteMessage>(t, 'fileaio:complete', ctx);
+      const begun = now();
+      const requests = blockReads(fd, 8);
+      const bad = new AioRequest<number>().prepareRead(9999, 0, allocBuffer(BLOCK), 99);
+      ctx.submit([...requests, bad]);
+      assert.equal(submitted.length, 1);
+      assert.equal(completed.length, 0);
+      assert.deepEqual(
+        submitted[0]?.requests,
+        [...requests, bad].map((request, i) => ({
+          operation: 'read',
+          fd: i < 8 ? fd : 9999,
+          position: i < 8 ? i * BLOCK : 0,
+          length: BLOCK,
+          userData: i < 8 ? i : 99,
+          request,
+        })),
+      );
+      const waits: AioRequest[][] = [];
+      while (ctx.pending > 0) waits.push((await ctx.wait({ max: 5 })).completed);
+      assert.deepEqual(
+        completed.map((message) => message.requests.map(({ request }) => request)),
+        waits,
+      );
+      const ended = now();
+      for (const { engine: carrier, timeMs } of [...submitted, ...completed]) {
+        assert.equal(carrier, name);
+        assert.ok(timeMs >= begun && timeMs <= ended);
+      }
+      for (const seen of completed.flatMap((message) => message.requests)) {
+        assert.equal(seen.status, seen.userData === 99 ? 'EBADF' : 'OK');
+        assert.equal(seen.bytesTransferred, seen.userData === 99 ? 0 : BLOCK);
+        assert.equal(seen.request?.userData, seen.userData);
+        assert.ok(seen.latencyMs >= 0 && seen.latencyMs <= ended - begun);
+      }
+    });
+
+    test('a cancel is a message with its answer', async (t) => {
+      const { fd } = scratchFile(t, 64 * 65536, O_DIRECT);
+      const ctx = context(t);
+      const canceled = listen<CancelMessage>(t, 'fileaio:cancel', ctx);
+      const completed = listen<CompleteMessage>(t, 'fileaio:complete', ctx);
+      const requests = Array.from({ length: 64 }, (_, i) =>
+        new AioRequest<number>().prepareRead(fd, i * 65536, allocBuffer(65536), i),
+      );
+      ctx.submit(requests);
+      const answers = requests.map((request) => request.cancel());
+      assert.deepEqual(
+        canceled.map(({ answer }) => answer),
+        answers,
+      );
+      assert.deepEqual(
+        canceled.map((message) => message.requests.map(({ userData, request }) => [userData, request])),
+        requests.map((request, i) => [[i, request]]),
+      );
+      await ctx.wait({ min: 64 });
+      const seen = completed.flatMap((message) => message.requests);
+      assert.equal(seen.length, 64);
+      for (const { userData, status } of seen) {
+        assert.equal(status, answers[userData as number] === 'canceled' ? 'ERR_AIO_CANCELED' : 'OK');
+      }
+    });
+
+    test('without listeners there are no messages, and nothing is asked for each transfer', async (t) => {
+      const { fd } = scratchFile(t, 64 * BLOCK);
+      const ctx = context(t);
+      let asked = 0;
+      for (const channel of ['submit', 'complete', 'cancel'].map((each) => diagnostics.channel(`fileaio:${each}`))) {
+        const hasSubscribers = (): boolean => {
+          asked++;
+          return false;
+        };
+        const publish = (): void => assert.fail('published to nobody');
+        Object.defineProperties(channel, {
+          hasSubscribers: { configurable: true, get: hasSubscribers },
+          publish: { configurable: true, value: publish },
+        });
+        t.after(() => {
+          for (const name of ['hasSubscribers', 'publish']) Reflect.deleteProperty(channel, name);
+        });
+      }
+      ctx.submit(blockReads(fd, 64));
+      let waits = 0;
+      for (; ctx.pending > 0; waits++) await ctx.wait({ min: ctx.pending });
+      assert.equal(ctx.stats.completed, 64);
+      assert.equal(asked, 1 + waits);
+    });
+
+    test('latency is kept for each operation where it was asked for, in nanoseconds', async (t) => {
+      const { fd } = scratchFile(t, 64 * BLOCK);
+      assert.equal(context(t, 1).latency, undefined);
+      assert.throws(() => context(t, 1, { latency: 1 as never }), coded('ERR_INVALID_ARG_TYPE', /latency/));
+      const ctx = context(t, 64, { latency: true });
+      const { latency } = ctx;
+      assert.ok(latency !== undefined);
+      const begun = now();
+      await run(ctx, blockReads(fd, 40));
+      const requests = [
+        ...Array.from({ length: 20 }, (_, i) => new AioRequest().prepareWrite(fd, i * BLOCK, allocBuffer(BLOCK))),
+        new AioRequest().prepareFlush(fd),
+        new AioRequest().prepareFlush(fd, { dataOnly: true }),
+        new AioRequest().prepareFlush(9999),
+      ];
+      await run(ctx, requests);
+      const tookNs = (now() - begun) * 1e6;
+      // A request that failed took its time, too.
+      assert.deepEqual(
+        [latency.read, latency.write, latency.fsync, latency.fdatasync].map(({ count }) => count),
+        [40, 20, 2, 1],
+      );
+      for (const histogram of [latency.read, latency.write, latency.fdatasync]) {
+        assert.ok(histogram.min >= 1 && histogram.min <= histogram.max);
+        // A histogram keeps three digits.
+        assert.ok(histogram.max <= tookNs * 1.01 + 1, `${histogram.max} of ${tookNs} ns`);
+      }
+      latency.read.reset();
+      assert.equal(ctx.latency?.read.count, 0);
+    });
+
+    test('the latency of what was canceled is not kept', async (t) => {
+      const { fd } = scratchFile(t, 64 * 65536, O_DIRECT);
+      const ctx = context(t, 64, { latency: true });
+      const requests = Array.from({ length: 64 }, (_, i) =>
+        new AioRequest().prepareRead(fd, i * 65536, allocBuffer(65536)),
+      );
+      ctx.submit(requests);
+      for (const request of requests) request.cancel();
+      await ctx.wait({ min: 64 });
+      assert.equal(ctx.latency?.read.count, 64 - ctx.stats.canceled);
     });
   });
 
