@@ -54,6 +54,16 @@ struct slab {
   atomic_int buffers; /* ArrayBuffers that still show the memory, or the count */
 };
 
+/*
+ * A descriptor or kernel context that TypeScript has and no port owns yet. A thread can be terminated between any two lines of
+ * JavaScript: what was made in the first would then stay for as long as the process lives.
+ */
+struct loose {
+  struct loose *next;
+  int64_t handle;
+  bool context; /* not a descriptor */
+};
+
 /* One per JavaScript thread. */
 struct env {
   napi_env napi;
@@ -64,6 +74,7 @@ struct env {
   napi_async_context async;
   napi_async_cleanup_hook_handle hook;
   struct port *ports;
+  struct loose *loose;
   pthread_mutex_t lock; /* of the orphans: Deno drops buffers on whatever thread its collector uses */
   struct slab *orphans; /* dropped by JavaScript, still pinned */
   atomic_size_t refs;   /* the environment itself and each slab */
@@ -130,6 +141,41 @@ static napi_value kernel(napi_env env, long result) {
   return number(env, result < 0 ? -errno : result);
 }
 
+/* Returns what it was given, or -ENOMEM when it is closed again. */
+static int64_t keep(struct env *state, int64_t handle, bool context) {
+  struct loose *loose = malloc(sizeof *loose);
+  if (loose == NULL) {
+    if (context) syscall(SYS_io_destroy, (aio_context_t)handle);
+    else close((int)handle);
+    return -ENOMEM;
+  }
+  *loose = (struct loose){.next = state->loose, .handle = handle, .context = context};
+  state->loose = loose;
+  return handle;
+}
+
+/* Somebody owns it from here on, or closes it. */
+static void let_go(struct env *state, int64_t handle, bool context) {
+  for (struct loose **link = &state->loose; *link != NULL; link = &(*link)->next) {
+    struct loose *loose = *link;
+    if (loose->handle != handle || loose->context != context) continue;
+    *link = loose->next;
+    free(loose);
+    return;
+  }
+}
+
+/* At the end of the environment. Nothing was ever submitted to any of these. */
+static void close_loose(struct env *state) {
+  while (state->loose != NULL) {
+    struct loose *loose = state->loose;
+    state->loose = loose->next;
+    if (loose->context) syscall(SYS_io_destroy, (aio_context_t)loose->handle);
+    else close((int)loose->handle);
+    free(loose);
+  }
+}
+
 /* Where the bytes of a typed array are. On shared memory too: napi_get_arraybuffer_info refuses that on Node 20. */
 static void *bytes_of(napi_env env, napi_value view) {
   void *data = NULL;
@@ -141,15 +187,18 @@ static void *bytes_of(napi_env env, napi_value view) {
 
 static napi_value io_setup(napi_env env, napi_callback_info info) {
   napi_value argv[MAX_ARGS];
-  arguments(env, info, argv, NULL);
+  struct env *state;
+  arguments(env, info, argv, &state);
   aio_context_t ctx = 0;
   long result = syscall(SYS_io_setup, (unsigned)integer(env, argv[0]), &ctx);
-  return result < 0 ? number(env, -errno) : number(env, (int64_t)ctx);
+  return number(env, result < 0 ? -errno : keep(state, (int64_t)ctx, true));
 }
 
 static napi_value io_destroy(napi_env env, napi_callback_info info) {
   napi_value argv[MAX_ARGS];
-  arguments(env, info, argv, NULL);
+  struct env *state;
+  arguments(env, info, argv, &state);
+  let_go(state, integer(env, argv[0]), true);
   return kernel(env, syscall(SYS_io_destroy, (aio_context_t)integer(env, argv[0])));
 }
 
@@ -180,8 +229,10 @@ static napi_value io_cancel(napi_env env, napi_callback_info info) {
 
 static napi_value ring_setup(napi_env env, napi_callback_info info) {
   napi_value argv[MAX_ARGS];
-  arguments(env, info, argv, NULL);
-  return kernel(env, syscall(SYS_io_uring_setup, (unsigned)integer(env, argv[0]), bytes_of(env, argv[1])));
+  struct env *state;
+  arguments(env, info, argv, &state);
+  long fd = syscall(SYS_io_uring_setup, (unsigned)integer(env, argv[0]), bytes_of(env, argv[1]));
+  return number(env, fd < 0 ? -errno : keep(state, fd, false));
 }
 
 static long enter(int fd, unsigned submit, unsigned complete, unsigned flags, int64_t timeout_us) {
@@ -250,13 +301,18 @@ static napi_value detach(napi_env env, napi_callback_info info) {
 /* ---- descriptors ---------------------------------------------------------------------------- */
 
 static napi_value make_eventfd(napi_env env, napi_callback_info info) {
-  (void)info;
-  return kernel(env, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  napi_value argv[MAX_ARGS];
+  struct env *state;
+  arguments(env, info, argv, &state);
+  int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  return number(env, fd < 0 ? -errno : keep(state, fd, false));
 }
 
 static napi_value close_fd(napi_env env, napi_callback_info info) {
   napi_value argv[MAX_ARGS];
-  arguments(env, info, argv, NULL);
+  struct env *state;
+  arguments(env, info, argv, &state);
+  let_go(state, integer(env, argv[0]), false);
   return kernel(env, close((int)integer(env, argv[0])));
 }
 
@@ -781,6 +837,10 @@ static napi_value port_open(napi_env env, napi_callback_info info) {
   if (port->ring.fd >= 0)
     port->ring.at =
         mmap(NULL, port->ring.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, port->ring.fd, IORING_OFF_SQ_RING);
+  let_go(state, (int64_t)port->ctx, true);
+  let_go(state, port->ring.fd, false);
+  let_go(state, port->event_fd, false);
+  let_go(state, atomic_load(&port->cell[CELL_FD]), false);
   port->next = state->ports;
   if (port->next != NULL) port->next->prev = port;
   state->ports = port;
@@ -830,6 +890,7 @@ static napi_value port_close(napi_env env, napi_callback_info info) {
 static void env_ended(void *data) {
   struct env *state = data;
   state->ended = true;
+  close_loose(state);
   if (state->ports == NULL) env_left(state);
 }
 

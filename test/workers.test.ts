@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { engines } from '../src/index.ts';
 import { lacks } from './runtime.ts';
@@ -75,5 +76,25 @@ describe('workers', () => {
       assert.deepEqual(await Promise.all(workers.map((worker) => worker.terminate())), [1, 1, 1, 1]);
     }
     assert.ok(mappings() <= before);
+  });
+
+  test('what a worker had made and nothing owned yet, when it was terminated, is closed', async (t) => {
+    if (lacks('an end of blocked threads', t)) return;
+    const kernels = () => ({
+      descriptors: readdirSync('/proc/self/fd').length,
+      contexts: readFileSync('/proc/self/maps', 'utf8').split('/[aio]').length - 1,
+    });
+    const round = async (): Promise<void> => {
+      const worker = new Worker(new URL('./programs/loose-worker.mjs', import.meta.url), { execArgv: [] });
+      const [made] = await once(worker, 'message');
+      assert.ok(made >= 2, 'it had something');
+      await worker.terminate();
+    };
+    await round(); // what the runtime itself opens for the first of them
+    const before = kernels();
+    for (let rounds = 0; rounds < 3; rounds++) await round();
+    // A runtime may say that a thread has ended shortly before it has.
+    for (let tries = 0; tries < 100 && kernels().descriptors > before.descriptors; tries++) await delay(20);
+    assert.deepEqual(kernels(), before);
   });
 });
