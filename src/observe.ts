@@ -15,7 +15,9 @@ export type AioOperation = 'read' | 'write' | 'fsync' | 'fdatasync';
 
 /** A request, as it was submitted. */
 export interface ObservedRequest {
+  /** What it does. */
   readonly operation: AioOperation;
+  /** The descriptor. */
   readonly fd: number;
   /**
    * In bytes; a bigint above `Number.MAX_SAFE_INTEGER`. `undefined` for a flush, and for transfers of a FileHandle where the file is now, on
@@ -32,6 +34,7 @@ export interface ObservedRequest {
 
 /** One of {@link AioContext.inflight}. */
 export interface InflightRequest extends ObservedRequest {
+  /** That of its context. */
   readonly engine: EngineName;
   /** Since it was submitted; on the virtual clock of a simulated disk. */
   readonly ageMs: number;
@@ -43,6 +46,7 @@ export interface InflightRequest extends ObservedRequest {
 export interface CompletedRequest extends ObservedRequest {
   /** `'OK'`, or a code. */
   readonly status: string;
+  /** As {@link AioRequest.bytesTransferred}: 0 unless it ended well. */
   readonly bytesTransferred: number;
   /** From its submission until it was handed out. */
   readonly latencyMs: number;
@@ -52,6 +56,7 @@ export interface CompletedRequest extends ObservedRequest {
 interface Message {
   /** That of a FileHandle belongs to this library: look at `stats` and `inflight()`, and leave it alone otherwise. */
   readonly context: AioContext;
+  /** That of the context. */
   readonly engine: EngineName;
   /** When it happened: `performance.now()`, or the virtual time of a simulated disk. */
   readonly timeMs: number;
@@ -147,9 +152,13 @@ function positionOf(transfer: Transfer): number | bigint | undefined {
  * ```
  */
 export interface AioLatency {
+  /** Reads, vectored ones included. */
   readonly read: RecordableHistogram;
+  /** Writes, vectored ones included. */
   readonly write: RecordableHistogram;
+  /** Flushes of data and metadata. */
   readonly fsync: RecordableHistogram;
+  /** Flushes with `dataOnly`. */
   readonly fdatasync: RecordableHistogram;
 }
 
