@@ -45,7 +45,8 @@ export function misalignment(transfer: Transfer, given?: Alignment): string {
     const over = segment.length % needs.offset;
     if (over !== 0)
       found.push(`the length of ${name}, ${segment.length}, is ${over} past a multiple of ${needs.offset}`);
-    const off = known ? segment.address % needs.buffer : 0;
+    // Where nothing is, nothing is misaligned.
+    const off = known && segment.length > 0 ? segment.address % needs.buffer : 0;
     if (off !== 0) found.push(`the address of ${name} is ${off} past a multiple of ${needs.buffer}`);
   }
   if (found.length === 0) return known ? '' : UNKNOWN_ADDRESS;

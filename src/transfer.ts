@@ -349,7 +349,8 @@ export class Transfer {
       const segment = this.segments[index];
       if (segment === undefined) break;
       const part = Math.min(left, segment.length);
-      if (segment.bounceOffset >= 0) segment.copyFromBounce(this.#bounce, part);
+      // An empty one may lie in memory that was transferred away: nothing is lost there, and nothing can be brought there.
+      if (segment.bounceOffset >= 0 && part > 0) segment.copyFromBounce(this.#bounce, part);
       left -= part;
     }
     if (this.#bounce.store.byteLength > BOUNCE_KEPT) this.#bounce = NO_MEMORY;
