@@ -845,8 +845,9 @@ export class AioContext {
    * import { openSync } from 'node:fs';
    * import { AioContext, AioRequest, allocBuffer, engines } from 'fileaio';
    *
-   * if (engines().some(({ name, available }) => name !== 'threads' && available)) {
-   *   await using context = new AioContext({ maxRequests: 4 });
+   * const blocking = engines().find(({ name, available }) => available && name !== 'threads');
+   * if (blocking !== undefined) {
+   *   await using context = new AioContext({ maxRequests: 4, engine: blocking.name });
    *   context.submit([new AioRequest().prepareRead(openSync('data.bin', 'r'), 0, allocBuffer(4096))]);
    *   const { completed } = context.waitSync({ timeoutMs: 60_000 }); // this thread sleeps in the kernel
    *   console.log(completed[0]?.result()); // 4096

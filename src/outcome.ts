@@ -20,7 +20,8 @@ export function describe(transfer: Transfer): string {
   if (transfer.operation === FSYNC || transfer.operation === FDATASYNC)
     return `${syscall} on descriptor ${transfer.fd}`;
   const buffers = transfer.vectored ? ` in ${transfer.count} buffers` : '';
-  return `${syscall} of ${transfer.length} bytes${buffers} at position ${transfer.position} on descriptor ${transfer.fd}`;
+  const where = transfer.atCurrentPosition ? 'the current position' : `position ${transfer.position}`;
+  return `${syscall} of ${transfer.length} bytes${buffers} at ${where} on descriptor ${transfer.fd}`;
 }
 
 /**
@@ -36,7 +37,8 @@ export function misalignment(transfer: Transfer, given?: Alignment): string {
   const needs = given ?? needed(transfer.fd);
   if (needs === undefined) return '';
   const known = loadNative().native !== undefined;
-  const past = Number(transfer.position % BigInt(needs.offset));
+  // Where the current one is, the kernel knows.
+  const past = transfer.atCurrentPosition ? 0 : Number(transfer.position % BigInt(needs.offset));
   if (past !== 0) found.push(`its position ${transfer.position} is ${past} past a multiple of ${needs.offset}`);
   for (let index = 0; index < transfer.count; index++) {
     const segment = transfer.segments[index];

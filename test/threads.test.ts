@@ -333,10 +333,11 @@ if (chosen('threads')) {
     test('without the shim, misaligned direct I/O says what may be the matter', async (t) => {
       const { code, stdout, stderr } = await withoutShim(t, DIRECT);
       assert.equal(code, 0, stderr);
-      const { length, address } = JSON.parse(stdout);
+      const { length, address, current } = JSON.parse(stdout);
       assert.match(length, /^ERR_AIO_MISALIGNED .*length of its buffer, 100, is 100 past a multiple of 512/);
       // Ordinary memory may happen to be aligned.
       assert.match(address, /^(OK|ERR_AIO_MISALIGNED .*address of its memory.*npm run build:native)/);
+      assert.match(current, /^(OK|ERR_AIO_MISALIGNED .* at the current position on .*address of its memory)/);
     });
   });
 }
@@ -370,4 +371,6 @@ const requests = [
 context.submit(requests);
 await context.wait({ min: 2 });
 const [length, address] = requests.map(({ status, error }) => status + ' ' + (error?.message ?? ''));
-console.log(JSON.stringify({ length, address }));`;
+const { readFile } = await import('./dist/promises.js');
+const current = await readFile(process.argv[2], { direct: true }).then(() => 'OK', ({ code, message }) => code + ' ' + message);
+console.log(JSON.stringify({ length, address, current }));`;
