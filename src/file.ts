@@ -221,7 +221,10 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
 
   /**
    * Closes the file when everything under way has ended; calls are taken until then. Once is enough; emits `'close'`. An own property,
-   * as in Node: `const { close } = handle` works.
+   * as in Node: `const { close } = handle` works. What was written is not flushed.
+   *
+   * @throws (as a rejection) `EIO`, `ENOSPC`, `EDQUOT` from file systems that find out late.
+   * @see close(2)
    *
    * @example
    * ```ts
@@ -257,6 +260,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    * which moves; such reads run one after the other.
    *
    * @returns `{ bytesRead, buffer }`, with the very buffer that was passed. 0 bytes is the end of the file.
+   * @throws (as a rejection) `EBADF`, `EIO`, `EISDIR`, AbortError; TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`; RangeError `ERR_OUT_OF_RANGE`.
    * @see pread(2)
    */
   read<T extends NodeJS.ArrayBufferView>(
@@ -339,6 +343,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    * Reads into several buffers, one after the other.
    *
    * @returns `{ bytesRead, buffers }`.
+   * @throws (as a rejection) as {@link FileHandle.read}, and `EINVAL` for no buffers.
    * @see preadv(2)
    *
    * @example
@@ -370,6 +375,8 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    * A direct file takes positions and lengths that are multiples of `alignment.offset`; others are AioError `ERR_AIO_MISALIGNED`.
    *
    * @returns `{ bytesWritten, buffer }`. Fewer bytes than there are were written where the device had no more room.
+   * @throws (as a rejection) `EBADF`, `EIO`, `ENOSPC`, `EDQUOT`, `EFBIG`, AioError `ERR_AIO_MISALIGNED`, AbortError; TypeError `ERR_INVALID_ARG_TYPE`,
+   * `ERR_INVALID_ARG_VALUE`; RangeError `ERR_OUT_OF_RANGE`.
    * @see pwrite(2)
    */
   write<T extends NodeJS.ArrayBufferView>(
@@ -423,6 +430,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    * Writes several buffers, one after the other.
    *
    * @returns `{ bytesWritten, buffers }`.
+   * @throws (as a rejection) as {@link FileHandle.write}.
    * @see pwritev(2)
    *
    * @example
@@ -448,8 +456,11 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   }
 
   /**
-   * Flushes data and metadata of what was written to the device. Covers writes that have settled before.
+   * Flushes data and metadata of what was written to the device. Covers writes that have settled before it was called, and no others. Takes as long as the
+   * device does: milliseconds.
    *
+   * @throws (as a rejection) `EIO`, `ENOSPC`, `EDQUOT`: what it was to cover may be lost, and the next flush will not say so again; `EBADF`, `EINVAL` for
+   * what cannot be flushed; AbortError.
    * @see fsync(2)
    *
    * @example
@@ -467,13 +478,20 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
     return this.#call('fsync', async () => this.#file.flush(false, checkSignal(options?.signal)));
   }
 
-  /** Flushes data, and of the metadata what is needed to read it back. @see fdatasync(2) */
+  /**
+   * Flushes data, and of the metadata what is needed to read it back: the size, but not the times.
+   *
+   * @throws (as a rejection) as {@link FileHandle.sync}.
+   * @see fdatasync(2)
+   */
   datasync(options?: Abortable): Promise<void> {
     return this.#call('fdatasync', async () => this.#file.flush(true, checkSignal(options?.signal)));
   }
 
   /**
-   * All bytes from the current position on, or with an encoding the text. Several transfers deep.
+   * All bytes from the current position on, or with an encoding the text. Several transfers deep. Costs memory for all of it, which is the caller's.
+   *
+   * @throws (as a rejection) as {@link FileHandle.read}; RangeError `ERR_FS_FILE_TOO_LARGE` beyond 2 GiB.
    *
    * @example
    * ```ts
@@ -492,7 +510,12 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
     return this.#call('readFile', () => readWholeFile(this, options)) as Promise<never>;
   }
 
-  /** Writes all of `data` at the current position. On a direct file, ends that fill no block go through the page cache. */
+  /**
+   * Writes all of `data` at the current position. On a direct file, ends that fill no block go through the page cache. `data` must not change until it
+   * resolves; it is on the device after {@link FileHandle.sync}.
+   *
+   * @throws (as a rejection) as {@link FileHandle.write}, with a part of it written.
+   */
   writeFile(data: WriteFileData, options?: WriteFileOptions | BufferEncoding | null): Promise<void> {
     return this.#call('writeFile', () => writeWholeFile(this, data, options));
   }
@@ -518,6 +541,8 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    * A stream from the current position, or from `start` to `end`, on: reads ahead, up to `iodepth` transfers of `highWaterMark` bytes. Closes the handle at
    * its end, unless `autoClose` is false.
    *
+   * @throws as {@link ReadStream}; `EBADF` for a handle that is closed.
+   *
    * @example
    * ```ts
    * import { open } from 'fileaio/promises';
@@ -536,6 +561,8 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    * A stream to the current position, or to `start`, on: several transfers deep. A `write` is called back when the kernel has its bytes; with
    * `flush: true` they are on the device before `'finish'`.
    *
+   * @throws as {@link WriteStream}; `EBADF` for a handle that is closed.
+   *
    * @example
    * ```ts
    * import { Readable } from 'node:stream';
@@ -552,7 +579,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   }
 
   /**
-   * The lines of the text from the current position on.
+   * The lines of the text from the current position on, without their ends. Closes the handle at its end, unless `autoClose` is false.
    *
    * @example
    * ```ts
@@ -572,6 +599,8 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   /**
    * The bytes from the current position on, as a web stream of type `'bytes'`. The handle is locked to it.
    *
+   * @throws Error `ERR_INVALID_STATE` for a handle that is closed, closing or locked already.
+   *
    * @example
    * ```ts
    * import { open } from 'fileaio/promises';
@@ -588,8 +617,9 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   }
 
   /**
-   * Size, times, mode.
+   * Size, times, mode; with `bigint: true` exactly, times in nanoseconds too. Costs one call of the thread pool.
    *
+   * @throws (as a rejection) `EBADF`.
    * @see fstat(2)
    *
    * @example
@@ -612,22 +642,42 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
     return this.#call('fstat', () => this.#node.stat(options)) as Promise<never>;
   }
 
-  /** Cuts the file off, or makes it longer with zeros; default: empties it. @see ftruncate(2) */
+  /**
+   * Cuts the file off, or makes it longer with zeros; default: empties it. In bytes.
+   *
+   * @throws (as a rejection) `EBADF`, `EINVAL` for a file that is not open for writing, `EFBIG`.
+   * @see ftruncate(2)
+   */
   truncate(length?: number): Promise<void> {
     return this.#call('ftruncate', () => this.#node.truncate(length));
   }
 
-  /** @see fchmod(2) */
+  /**
+   * Sets the permissions.
+   *
+   * @throws (as a rejection) `EPERM`, `EROFS`, `EBADF`.
+   * @see fchmod(2)
+   */
   chmod(mode: Mode): Promise<void> {
     return this.#call('fchmod', () => this.#node.chmod(mode));
   }
 
-  /** @see fchown(2) */
+  /**
+   * Sets owner and group; -1 leaves one as it is.
+   *
+   * @throws (as a rejection) `EPERM`, `EROFS`, `EBADF`.
+   * @see fchown(2)
+   */
   chown(uid: number, gid: number): Promise<void> {
     return this.#call('fchown', () => this.#node.chown(uid, gid));
   }
 
-  /** Sets the times of the last access and the last change. @see futimens(3) */
+  /**
+   * Sets the times of the last access and the last change, in seconds, as dates, or as text that is a number.
+   *
+   * @throws (as a rejection) `EPERM`, `EROFS`, `EBADF`.
+   * @see futimens(3)
+   */
   utimes(atime: TimeLike, mtime: TimeLike): Promise<void> {
     return this.#call('futimes', () => this.#node.utimes(atime, mtime));
   }

@@ -99,6 +99,13 @@ function named<T>(call: (...args: never[]) => void, ...names: readonly string[])
 /**
  * Opens a file as `fs.open` does. In place of flags it takes `{ flags, mode, direct, engine }`, as {@link promises.open} does.
  *
+ * The descriptor is known here from then on: functions of this module send its transfers through an engine. Close it with {@link close} or
+ * {@link closeSync} of this module, not with Node's.
+ *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, AioError `ERR_AIO_NOT_SUPPORTED` (no O_DIRECT on this platform); through the
+ * callback `ENOENT`, `EACCES`, `EEXIST`, `EMFILE`, …, and `EINVAL` where the file system refuses O_DIRECT.
+ * @see open(2)
+ *
  * @example
  * ```ts
  * import * as fs from 'fileaio/fs';
@@ -133,7 +140,10 @@ export const open = ((path: node.PathLike, ...args: unknown[]): void => {
 }) as typeof node.open;
 
 /**
- * Opens a file as `fs.openSync` does.
+ * Opens a file as `fs.openSync` does, with the options of {@link open}. Blocks this thread while the kernel looks for the file.
+ *
+ * @throws as {@link open}, all at once.
+ * @see open(2)
  *
  * @example
  * ```ts
@@ -166,7 +176,10 @@ function register(fd: number, flags: number, { engine = 'auto' }: OpenOptions): 
 }
 
 /**
- * Closes a descriptor when the calls that use it have ended.
+ * Closes a descriptor when the calls that use it have ended. Until then it takes no further ones (`EBADF`). What was written is not flushed.
+ *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`; through the callback `EBADF`, `EIO`.
+ * @see close(2)
  *
  * @example
  * ```ts
@@ -197,7 +210,10 @@ export function close(fd: number, callback?: node.NoParamCallback): void {
 }
 
 /**
- * Closes a descriptor. Throws `EBUSY` while calls use it: the number could mean another file before they get to the kernel.
+ * Closes a descriptor.
+ *
+ * @throws `EBUSY` while calls use it (the number could mean another file before they get to the kernel), `EBADF`; TypeError `ERR_INVALID_ARG_TYPE`.
+ * @see close(2)
  *
  * @example
  * ```ts
@@ -221,8 +237,12 @@ export function closeSync(fd: number): void {
 }
 
 /**
- * As `fs.read`; a trailing `{ signal }` before the callback aborts it.
+ * Reads up to `length` bytes at `position` (`null`, -1: the current one, which moves) into `buffer`, as `fs.read` does; a trailing `{ signal }` before the
+ * callback aborts it. The buffer is the kernel's until the callback. What is read into memory that could be transferred away meanwhile passes through
+ * a copy. The calls of one tick are one system call.
  *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, RangeError `ERR_OUT_OF_RANGE`; through the callback `EBADF`, `EIO`, `EISDIR`,
+ * AbortError.
  * @see pread(2)
  *
  * @example
@@ -252,8 +272,11 @@ export const read = named<typeof node.read>(
 );
 
 /**
- * As `fs.write`.
+ * Writes `length` bytes of `buffer`, or a string, at `position` (`null`: the current one, which moves), as `fs.write` does; a trailing `{ signal }` aborts it.
+ * The buffer must not change until the callback. Nothing is on the device before {@link fsync} or {@link fdatasync}. The calls of one tick are one system call.
  *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, RangeError `ERR_OUT_OF_RANGE`; through the callback `EBADF`, `EIO`, `ENOSPC`,
+ * `EDQUOT`, `EFBIG`, AioError `ERR_AIO_MISALIGNED` on a direct file, AbortError.
  * @see pwrite(2)
  *
  * @example
@@ -282,8 +305,9 @@ export const write = named<typeof node.write>(
 );
 
 /**
- * As `fs.readv`.
+ * Reads into several buffers, one after the other, as `fs.readv` does. One request, however many they are. The buffers are the kernel's until the callback.
  *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, RangeError `ERR_OUT_OF_RANGE`; through the callback as {@link read}, and `EINVAL` for no buffers.
  * @see preadv(2)
  *
  * @example
@@ -311,8 +335,9 @@ export const readv = named<typeof node.readv>(
 );
 
 /**
- * As `fs.writev`.
+ * Writes several buffers, one after the other, as `fs.writev` does. One request, however many they are. They must not change until the callback.
  *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, RangeError `ERR_OUT_OF_RANGE`; through the callback as {@link write}.
  * @see pwritev(2)
  *
  * @example
@@ -344,8 +369,9 @@ function flusher(original: typeof node.fsync, dataOnly: boolean): typeof node.fs
 }
 
 /**
- * As `fs.fsync`: data and metadata of the writes that were called back before.
+ * Flushes data and metadata of the writes that were called back before, as `fs.fsync` does. Takes as long as the device does: milliseconds.
  *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`; through the callback `EBADF`, `EIO`, `ENOSPC`, `EDQUOT` (what it was to cover may be lost), `EINVAL` for what cannot be flushed.
  * @see fsync(2)
  *
  * @example
@@ -361,8 +387,9 @@ function flusher(original: typeof node.fsync, dataOnly: boolean): typeof node.fs
  */
 export const fsync = flusher(node.fsync, false);
 /**
- * As `fs.fdatasync`.
+ * Flushes data, and of the metadata what is needed to read it back, as `fs.fdatasync` does.
  *
+ * @throws as {@link fsync}.
  * @see fdatasync(2)
  *
  * @example
@@ -379,7 +406,9 @@ export const fsync = flusher(node.fsync, false);
 export const fdatasync = flusher(node.fdatasync, true);
 
 /**
- * As `fs.readFile`; a descriptor in place of a path is read by Node.
+ * Reads a whole file, several transfers deep, as `fs.readFile` does; a descriptor in place of a path is read by Node. The Buffer is the caller's.
+ *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`; through the callback what {@link promises.readFile} rejects with.
  *
  * @example
  * ```ts
@@ -422,7 +451,9 @@ function writer(
 }
 
 /**
- * As `fs.writeFile`; a descriptor in place of a path is written by Node.
+ * Writes a whole file as `fs.writeFile` does; a descriptor in place of a path is written by Node. `data` must not change until the callback.
+ *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`; through the callback what {@link promises.writeFile} rejects with.
  *
  * @example
  * ```ts
@@ -434,7 +465,9 @@ function writer(
  */
 export const writeFile = writer(node.writeFile, promises.writeFile) as typeof node.writeFile;
 /**
- * As `fs.appendFile`; a descriptor in place of a path is written by Node.
+ * Writes at the end of a file as `fs.appendFile` does; a descriptor in place of a path is written by Node. `data` must not change until the callback.
+ *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`; through the callback what {@link promises.appendFile} rejects with.
  *
  * @example
  * ```ts
@@ -447,7 +480,9 @@ export const writeFile = writer(node.writeFile, promises.writeFile) as typeof no
 export const appendFile = writer(node.appendFile, promises.appendFile) as typeof node.appendFile;
 
 /**
- * As `fs.copyFile`.
+ * Copies a file as `fs.copyFile` does, several transfers deep.
+ *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`; through the callback what {@link promises.copyFile} rejects with.
  *
  * @example
  * ```ts
@@ -479,7 +514,9 @@ function hasOwnFunctions(options: unknown): boolean {
 }
 
 /**
- * A stream that reads ahead, several transfers deep; with the option `fs`, Node's.
+ * A stream that reads ahead, several transfers deep; with the option `fs`, Node's. See {@link ReadStream} for memory and errors.
+ *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, RangeError `ERR_OUT_OF_RANGE`.
  *
  * @example
  * ```ts
@@ -499,7 +536,9 @@ export function createReadStream(
 }
 
 /**
- * A stream that writes behind, several transfers deep; with the option `fs`, Node's.
+ * A stream that writes behind, several transfers deep; with the option `fs`, Node's. See {@link WriteStream} for memory and errors.
+ *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, RangeError `ERR_OUT_OF_RANGE`.
  *
  * @example
  * ```ts
