@@ -91,7 +91,7 @@ describe('the man page', () => {
       const [program = '', ...args] = cli;
       const help = spawnSync(program, [...args, command, '--help'], { encoding: 'utf8', cwd: root, timeout: 60_000 });
       assert.equal(help.status, 0, help.stderr);
-      const printed = [...help.stdout.matchAll(/^ {2}(?:-h, )?(--[\w-]+)((?: [A-Z]+)?)(?= {2}|$)/gm)].map(
+      const printed = [...help.stdout.matchAll(/^ {2}(?:-h, )?(--[\w-]+)((?: [A-Z]+)?)(?= |$)/gm)].map(
         ([, option = '', argument = '']) => `${option}${argument}`,
       );
       const section = page.split(`\n.Ss fileaio ${command}\n`)[1]?.split(/\n\.S[sh] /)[0] ?? '';

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
+  chmodSync,
+  chownSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -193,6 +195,42 @@ describe('what the command line opens', () => {
       const made = opened.filter((call) => call.includes('O_CREAT'));
       assert.ok(made.length >= 1, 'a file was made');
       for (const call of made) assert.match(call, /O_RDWR\|O_CREAT\|O_EXCL\|O_NOFOLLOW\|O_CLOEXEC, 0600\)/);
+    });
+  }
+});
+
+describe('a copy by somebody who may not give it away', () => {
+  const NOBODY = 65534;
+
+  for (const [title, replaces] of [
+    ['of a set-user-ID program of root', false],
+    ['in the place of a set-user-ID program of root', true],
+  ] as const) {
+    test(`${title} is not set-user-ID`, (t) => {
+      if (process.getuid?.() !== 0) return t.skip('only root can become somebody else');
+      const directory = scratch(t);
+      chownSync(directory, NOBODY, NOBODY);
+      const [source, destination] = [join(directory, 'source'), join(directory, 'destination')];
+      writeFileSync(source, 'new');
+      chmodSync(source, replaces ? 0o644 : 0o6755);
+      if (replaces) {
+        writeFileSync(destination, 'old');
+        chmodSync(destination, 0o6755);
+      }
+      const args = [join(root, 'dist/cli/main.js'), 'copy', replaces ? '--force' : '--preserve', source, destination];
+      const ended = spawnSync(process.execPath, args, {
+        uid: NOBODY,
+        gid: NOBODY,
+        cwd: '/',
+        encoding: 'utf8',
+        timeout: 60_000,
+      });
+      if (/EACCES|Cannot find module/.test(ended.stderr)) return t.skip('nobody may not read this directory');
+      assert.equal(ended.status, 0, ended.stderr);
+      const { mode, uid } = statSync(destination);
+      assert.equal(readFileSync(destination, 'utf8'), 'new');
+      assert.equal(uid, NOBODY);
+      assert.equal(mode & 0o7777, 0o755);
     });
   }
 });
