@@ -398,10 +398,12 @@ const [major = 0] = process.versions.node.split('.').map(Number);
  * |---|---|---|---|
  * | `handle.read` at a bigint position | reads at the current position | reads there | reads there |
  * | `handle.read` at a position that is none (`-2`, `1.5`, `'3'`) | reads at the current position | refuses it, after all else | refuses it first |
+ * | `readFile` of a directory | does not say its path | as 20 | from 26 on it does |
  * | `copyFile` | keeps the permissions | and the owner and times (libuv 1.49) | as 22 |
  */
 export function asNode24(target: unknown, name: string, args: readonly unknown[]): unknown {
   if (keepsNoTimes && name === 'copyFile') return copyWithTimes(target, name, args);
+  if (major >= 26 && name === 'readFile') return withoutPath(target, name, args);
   const call = major < 24 && name === 'read' && property(target, 'fd') !== undefined ? readArguments(args) : undefined;
   if (call === undefined || call.position === undefined || call.position === null) return invokeIt(target, name, args);
   const { position } = call;
@@ -418,6 +420,14 @@ export function asNode24(target: unknown, name: string, args: readonly unknown[]
     // As far beyond every end.
     return invokeIt(target, name, [call.params({ position: Number.MAX_SAFE_INTEGER })]);
   })();
+}
+
+/**
+ * What Node 26 takes for something else than 24: of the length of a read, given or worked out from the offset, the lower 32 bits; flags that are no
+ * 32-bit integer under the name of their option; and it looks at the mode where there is nothing to make.
+ */
+function before26(...choices: unknown[]): unknown[] {
+  return major < 26 ? choices : [];
 }
 
 const [uvMajor = 0, uvMinor = 0] = (process.versions.uv ?? '2').split('.').map(Number);
@@ -442,6 +452,18 @@ async function copyWithTimes(target: unknown, name: string, args: readonly unkno
     utimesSync(copy, before.atimeMs / 1000, (before.size === 0 ? before : statSync(copy)).mtimeMs / 1000);
   }
   return value;
+}
+
+async function withoutPath(target: unknown, name: string, args: readonly unknown[]): Promise<unknown> {
+  try {
+    return await invokeIt(target, name, args);
+  } catch (error) {
+    const path = property(error, 'path');
+    if (!(error instanceof Error) || property(error, 'syscall') !== 'read' || path === undefined) throw error;
+    Reflect.deleteProperty(error, 'path');
+    error.message = error.message.replace(` '${path}'`, '');
+    throw error;
+  }
 }
 
 interface ReadCall {
@@ -603,7 +625,10 @@ function partOf(oddLengths: readonly unknown[]): fc.Arbitrary<Part> {
       count: fc.nat(),
       oddOffset: mostly<Value | undefined>(
         fc.constant(undefined),
-        values(undefined, null, -1, 5001, 2 ** 31, 2 ** 32, 1.5, Number.NaN, '1', true, 1n, Symbol('offset')),
+        values(
+          ...[undefined, null, -1, 5001, ...before26(2 ** 31, 2 ** 32)],
+          ...[1.5, Number.NaN, '1', true, 1n, Symbol('offset')],
+        ),
       ),
       oddLength: mostly<Value | undefined>(fc.constant(undefined), values(...oddLengths), 6),
       position,
@@ -644,7 +669,7 @@ function some(entries: Readonly<Record<string, Value>>, bits: number): Value {
 }
 
 // What is no integer is left out of `length` where Node ends the process over it (a failed CHECK in its C++).
-const readPart = partOf([undefined, null, 0, -1, 5001, 2 ** 31, 2 ** 32]);
+const readPart = partOf([undefined, null, 0, -1, 5001, ...before26(2 ** 31, 2 ** 32)]);
 const writePart = partOf([undefined, null, 0, -1, 5001, 2 ** 31, 2 ** 32, 1.5, Number.NaN, '4', true, {}, 1n]);
 
 const read = calls(
@@ -720,10 +745,10 @@ const fileFlags = values(
   ...[constants.O_WRONLY | constants.O_APPEND, constants.O_RDONLY | constants.O_DIRECTORY],
 );
 // No objects: `open` takes its own options there.
-const oddFlags = values('', 'zz', 'R', 'w ', 1.5, 2 ** 32, true, 1n, Symbol('flags'));
+const oddFlags = values('', 'zz', 'R', 'w ', ...before26(1.5, 2 ** 32), true, 1n, Symbol('flags'));
 const mode = mostly(
   values(undefined, null, 0o600, 0o644, 0o666, '600', '0644'),
-  values('8', '', -1, 2 ** 32, 1.5, {}, true),
+  values(...before26('8', '', -1, 2 ** 32, 1.5, {}, true), 0o640),
 );
 
 const data: fc.Arbitrary<Value> = fc.oneof(
