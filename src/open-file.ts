@@ -4,7 +4,7 @@
  * transfers only. Both are made up for here.
  */
 import { constants as files, fstatSync } from 'node:fs';
-import { constants } from 'node:os';
+import { availableParallelism, constants } from 'node:os';
 import { SEEK_CUR, SEEK_END, SEEK_SET } from './abi/file.ts';
 import { onAbort, throwIfAborted } from './abort.ts';
 import { type Alignment, alignmentOf } from './alignment.ts';
@@ -17,7 +17,7 @@ import { Line } from './line.ts';
 import { loadNative } from './native.ts';
 import { failure } from './outcome.ts';
 import { type Call, type Queue, queueOf } from './queue.ts';
-import { FDATASYNC, FSYNC, type Operation, READ, Transfer, WRITE } from './transfer.ts';
+import { FDATASYNC, FSYNC, type Operation, READ, Segment, Transfer, WRITE } from './transfer.ts';
 
 /** Where a transfer goes: bytes from the start of the file, or `null` for its current position, as read(2) and write(2). */
 export type Position = number | bigint | null;
@@ -53,6 +53,16 @@ const BOUNCE_BYTES = 2 ** 23;
 
 /** From so many bytes on, a read whose head or tail are not aligned has the rest in place. Copying less is cheaper than more segments. */
 const FRAMED_BYTES = 2 ** 16;
+
+/** Below this, waking another thread costs more than copying. */
+const PUNTED_BYTES = 2 ** 17;
+
+/**
+ * So many at once: as many as can run. Threads that wait for a slow disk would be missing elsewhere, and there are four for each
+ * processor in a ring; what is not punted is tried by the submitting thread, and waits for a disk without any.
+ */
+const MOST_PUNTED = availableParallelism();
+let punted = 0;
 
 const kernel: Descriptors = {
   seek: (fd, offset, whence) => loadNative().native?.seek(fd, offset, whence),
@@ -204,23 +214,41 @@ export class OpenFile {
     if (!views.some(isResizable)) return this.#transfer(READ, views, position, signal);
     // Such memory may be gone by the time that the kernel writes: the bytes come later, as far as there is room.
     const bounce = Buffer.allocUnsafeSlow(lengthOf(views));
-    const bytes = await this.readPrivate(bounce, position, signal);
+    const bytes = await this.readPrivate([bounce], position, signal);
     scatter(bounce.subarray(0, bytes), views);
     return bytes;
   }
 
   /**
-   * Like {@link read}, into memory that no other code has, or gets before this has settled: without a bounce buffer. For a direct file
+   * Like {@link readv}, into memory that no other code has, or gets before this has settled: without a bounce buffer. For a direct file
    * everything must be aligned already, as {@link allocate} has it.
    */
-  async readPrivate(view: Uint8Array, position: Position, signal?: AbortSignal): Promise<number> {
+  async readPrivate(views: readonly Uint8Array[], position: Position, signal?: AbortSignal): Promise<number> {
     throwIfAborted(signal);
-    if (position === null) return this.#here((at) => this.readPrivate(view, at, signal), READ, signal);
+    if (position === null) return this.#here((at) => this.readPrivate(views, at, signal), READ, signal);
     this.#checkSeekable('read', position);
     const queue = this.#ready();
     const call = queue.acquire();
-    call.transfer.setPart(READ, new Memory(view.buffer, undefined, true), view.byteOffset, view.byteLength);
-    return this.#run(queue, call, position, signal);
+    const [view] = views;
+    if (views.length === 1 && view !== undefined) {
+      call.transfer.setPart(READ, new Memory(view.buffer, undefined, true), view.byteOffset, view.byteLength);
+    } else {
+      call.transfer.setVector(READ, views.map(Segment.unseen));
+    }
+    return this.#punted(call, this.#run(queue, call, position, signal));
+  }
+
+  /** A large read of the page cache is nothing but copying: several processors do that at once. (Writes to one file are done one at a time anyhow.) */
+  async #punted(call: Call, run: Promise<number>): Promise<number> {
+    const { transfer } = call;
+    if (this.direct || transfer.length < PUNTED_BYTES || punted >= MOST_PUNTED) return run;
+    transfer.punt = true;
+    punted++;
+    try {
+      return await run;
+    } finally {
+      punted--;
+    }
   }
 
   /**
@@ -288,7 +316,7 @@ export class OpenFile {
 
   #readPiece(view: Buffer, position: number, signal: AbortSignal | undefined): Promise<number> {
     const fits = position === HERE || position % this.alignment.offset === 0;
-    return fits ? this.readPrivate(view, position, signal) : this.#readDirect([view], position, signal);
+    return fits ? this.readPrivate([view], position, signal) : this.#readDirect([view], position, signal);
   }
 
   /**

@@ -9,10 +9,12 @@ import { makeAbort, statOf } from './stream-file.ts';
 import { nextTick } from './time.ts';
 
 export interface ReadAheadOptions {
-  /** Bytes of each transfer; more for a direct file whose blocks are larger. */
+  /** Bytes of what is taken at a time; more for a direct file whose blocks are larger. */
   readonly chunk: number;
   /** Transfers at once, at most. */
   readonly depth: number;
+  /** Chunks of each transfer, at most; default 1. */
+  readonly merge?: number;
   /** Of the first byte; `undefined` is the current position. */
   readonly start: number | undefined;
   /** Bytes in all. */
@@ -23,12 +25,17 @@ export interface ReadAheadOptions {
 
 /** One read, under way or done. */
 interface Part {
-  readonly memory: Buffer;
+  /** One for each chunk, so that whoever keeps a chunk, or transfers it away, has none of the others. */
+  readonly memory: readonly Buffer[];
+  /** Chunks that were taken. */
+  taken: number;
   /** Bytes at its front that lie before what is wanted: a direct file is read in whole blocks. */
   readonly skip: number;
   readonly wanted: number;
   /** How many of the wanted bytes there were; `undefined` while it is under way. */
   bytes: number | undefined;
+  /** Of these, those that were not taken. */
+  left: number;
   error: unknown;
 }
 
@@ -37,6 +44,7 @@ export class ReadAhead {
   readonly #notify: () => void;
   readonly #chunk: number;
   readonly #depth: number;
+  readonly #merge: number;
   /** Of the byte behind the last that is wanted. */
   #end: number;
   /** Reads without positions, of what has none: a pipe, a terminal, a device of characters. */
@@ -48,8 +56,11 @@ export class ReadAhead {
   /** Position of the next byte to be taken, and of the next to be asked for. */
   #at: number;
   #next: number;
-  /** In order. Grows with what is taken, so that little of a small file is read in vain. */
+  /** In order. */
   #parts: Part[] = [];
+  /** Chunks in them that were not taken. */
+  #waiting = 0;
+  /** How many of these there may be: more with each that is taken, so that little of a small file is read in vain. */
   #window = 1;
   /** Transfers under way, those too whose bytes nobody wants any more. */
   #flying = 0;
@@ -64,7 +75,7 @@ export class ReadAhead {
   constructor(file: OpenFile, options: ReadAheadOptions, notify: () => void) {
     this.#file = file;
     this.#notify = notify;
-    const { chunk, depth, start, length, own } = options;
+    const { chunk, depth, merge = 1, start, length, own } = options;
     const stat = statOf(file.fd);
     const blocks = file.seekable && (stat === undefined || stat.isFile() || stat.isBlockDevice());
     const here = start ?? (own && blocks ? 0 : blocks ? file.tell() : undefined);
@@ -75,6 +86,8 @@ export class ReadAhead {
     this.#size = this.#here ? 0 : sizeOf(stat);
     this.#chunk = roundUp(chunk, file.alignment.offset);
     this.#depth = blocks ? depth : 1;
+    this.#merge = blocks ? merge : 1;
+    if (this.#size > LESSON_BYTES) teachAllocator();
   }
 
   /**
@@ -90,14 +103,14 @@ export class ReadAhead {
     if (part === undefined) return this.#finish();
     this.#wanted = part.bytes === undefined;
     if (part.bytes === undefined) return undefined;
-    this.#parts.shift();
     if (part.error !== undefined) {
       this.#finish();
       throw part.error;
     }
     if (part.bytes === 0) return this.#finish();
-    this.#advance(part.bytes, part.wanted);
-    return this.#cut(part, part.bytes);
+    const chunk = this.#cut(part);
+    this.#advance(chunk.length, part, part.bytes);
+    return chunk;
   }
 
   /** Takes back what is under way. Resolves when no memory is in use any more, and nothing needs the descriptor. */
@@ -123,6 +136,7 @@ export class ReadAhead {
       this.#abort = makeAbort();
     }
     this.#parts = [];
+    this.#waiting = 0;
     this.#next = this.#at;
     this.#window = 1;
   }
@@ -137,18 +151,19 @@ export class ReadAhead {
     this.#drop();
   }
 
-  #advance(bytes: number, wanted: number): void {
+  #advance(bytes: number, part: Part, inAll: number): void {
     this.#at += bytes;
+    if (part.left === 0) this.#parts.shift();
     if (this.#follow) this.#file.seek(this.#at);
     if (this.#here) {
       this.#next = this.#at;
       return;
     }
-    if (bytes < wanted) {
+    if (part.left === 0 && inAll < part.wanted) {
       // The end, or a file that gives less than it is asked for, such as those in /proc. Only another read can tell.
       this.#drop();
     } else {
-      this.#window = Math.min(this.#depth, this.#window * 2);
+      this.#window = Math.min(this.#depth * this.#merge, this.#window * 2);
       // It may have grown.
       if (this.#at >= this.#size) this.#size = sizeOf(statOf(this.#file.fd));
     }
@@ -157,25 +172,28 @@ export class ReadAhead {
 
   #fill(): void {
     while (this.#next < this.#end && !this.#ended) {
-      const { length } = this.#parts;
-      if (length > 0) {
-        if (this.#here || this.#flying >= this.#depth || length >= this.#window) return;
+      const chunks = Math.max(1, Math.floor(this.#window / this.#depth));
+      if (this.#parts.length > 0) {
+        if (this.#here || this.#flying >= this.#depth || this.#waiting + chunks > this.#window) return;
         if (this.#next > this.#size) return;
       }
-      this.#read();
+      this.#read(chunks);
     }
   }
 
-  #read(): void {
+  #read(chunks: number): void {
     const position = this.#next;
     const block = this.#file.alignment.offset;
     const skip = this.#here ? 0 : position % block;
-    let wanted = Math.min(this.#chunk - skip, this.#end - position);
+    let wanted = Math.min(this.#chunk * chunks - skip, this.#end - position);
     if (position < this.#size) wanted = Math.min(wanted, this.#size - position);
-    const bytes = roundUp(skip + wanted, block);
-    const memory = this.#take(bytes);
-    const part: Part = { memory, skip, wanted, bytes: undefined, error: undefined };
+    const memory: Buffer[] = [];
+    for (let bytes = roundUp(skip + wanted, block); bytes > 0; bytes -= this.#chunk) {
+      memory.push(this.#take(Math.min(bytes, this.#chunk)));
+    }
+    const part: Part = { memory, taken: 0, skip, wanted, bytes: undefined, left: 0, error: undefined };
     this.#parts.push(part);
+    this.#waiting += memory.length;
     this.#next += wanted;
     this.#flying++;
     this.#file.readPrivate(memory, this.#here ? null : position - skip, this.#abort.signal).then(
@@ -188,7 +206,7 @@ export class ReadAhead {
   }
 
   #land(part: Part, bytes: number): void {
-    part.bytes = bytes;
+    part.bytes = part.left = bytes;
     if (--this.#flying === 0) this.#landed();
     // Not from within the promise: what a listener throws is an uncaught exception, not a rejection.
     if (this.#wanted && part === this.#parts[0]) nextTick(this.#notify);
@@ -200,14 +218,35 @@ export class ReadAhead {
     return spare?.length === bytes ? spare : this.#file.allocate(bytes);
   }
 
-  /** Little of much memory is copied, so that whoever keeps it does not keep all of it. */
-  #cut({ memory, skip }: Part, bytes: number): Buffer {
+  /** The next chunk. Little of much memory is copied, so that whoever keeps it does not keep all of it. */
+  #cut(part: Part): Buffer {
+    const skip = part.taken === 0 ? part.skip : 0;
+    const memory = part.memory[part.taken++] ?? NOTHING;
+    const bytes = Math.min(memory.length - skip, part.left);
+    part.left -= bytes;
+    this.#waiting -= part.left === 0 ? part.memory.length - part.taken + 1 : 1;
     if (bytes * 2 >= memory.length) return cutOff(memory, skip + bytes, skip);
     const copy = Buffer.allocUnsafeSlow(bytes);
     memory.copy(copy, 0, skip, skip + bytes);
     this.#spare = memory;
     return copy;
   }
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/**
+ * Memory that is given back to the system costs more when it comes again than what is read into it: a fault for each page. glibc keeps up to twice
+ * the largest block that was mapped and freed (mallopt(3), M_MMAP_THRESHOLD), which is next to nothing until a program has dropped a large one. Between two
+ * collections the chunks of a stream are 32 MiB. The lesson itself is never touched, and so costs no memory.
+ */
+const LESSON_BYTES = 16 * 1024 * 1024;
+let taught = false;
+
+function teachAllocator(): void {
+  if (taught) return;
+  taught = true;
+  Buffer.allocUnsafeSlow(LESSON_BYTES);
 }
 
 function roundUp(bytes: number, block: number): number {

@@ -7,8 +7,9 @@ import {
   checkIodepth,
   checkPlace,
   fail,
-  iodepthOf,
   optionsOf,
+  type Plan,
+  planOf,
   StreamFile,
   type StreamOptions,
   type StreamState,
@@ -21,7 +22,7 @@ export interface ReadStreamOptions extends StreamOptions {
   readonly end?: number | undefined;
   /**
    * Bytes of each chunk, and how many wait in the stream; default 64 KiB. A direct file rounds it up to whole blocks.
-   * The file is read up to `iodepth` × `highWaterMark` bytes ahead.
+   * The file is read up to `iodepth` × `highWaterMark` bytes ahead; by default, 2 MiB.
    */
   readonly highWaterMark?: number | undefined;
 }
@@ -32,8 +33,8 @@ const CHUNK = 64 * 1024;
  * A file as a Readable: what `createReadStream` of `node:fs` gives, several transfers deep.
  *
  * Regular files and block devices are read ahead, one transfer at first and twice as many with each chunk that is
- * taken, up to `iodepth`. The chunks come in order. Memory: at most `iodepth` + 1 times `highWaterMark`, however slow
- * the reader is. Everything else (pipes, terminals, devices of characters) is read as Node does it, when somebody wants
+ * taken, up to `iodepth`. The chunks come in order, each with memory of its own, which can be transferred away. Memory: at most
+ * `iodepth` + 1 times `highWaterMark`, by default 2 MiB and `highWaterMark` (where that is up to 512 KiB), however slow the reader is. Everything else (pipes, terminals, devices of characters) is read as Node does it, when somebody wants
  * it.
  *
  * Without `start` a descriptor or handle is read from its current position, which is behind the last chunk that the
@@ -76,7 +77,7 @@ export class ReadStream extends Readable {
   bytesRead = 0;
 
   readonly #file: StreamFile;
-  readonly #depth: number;
+  readonly #plan: Plan;
   readonly #chunk: number;
   #ahead: ReadAhead | undefined;
   #wanted = false;
@@ -99,7 +100,7 @@ export class ReadStream extends Readable {
     super({ ...rest, highWaterMark, autoDestroy: autoClose } as ReadableOptions);
     this.#file = file;
     this.#chunk = this.readableHighWaterMark;
-    this.#depth = iodepthOf(given, this.#chunk);
+    this.#plan = planOf(given, this.#chunk);
     this.fd = file.fd;
     if (file.path !== undefined) {
       Object.assign(this, { path: file.path, flags: file.flags, mode: file.mode });
@@ -162,7 +163,7 @@ export class ReadStream extends Readable {
     const { start, end } = this;
     const options = {
       chunk: this.#chunk,
-      depth: this.#depth,
+      ...this.#plan,
       start,
       length: this.#chunk === 0 ? 0 : end - (start ?? 0) + 1,
       own: this.#file.own && this.autoClose,

@@ -33,8 +33,9 @@ export interface StreamOptions {
   /** Destroys the stream when it aborts. */
   readonly signal?: AbortSignal | null | undefined;
   /**
-   * Transfers in flight at once, 1 … 1024; default 8, or fewer (but 2) where that would be more than 4 MiB. Memory
-   * grows with it. 1 is how Node's own streams work.
+   * Transfers in flight at once, 1 … 1024; default 4, or fewer (but 2) where that would be more than 4 MiB. Memory
+   * grows with it. 1 is how Node's own streams work. Where it is given each transfer to a reader is one chunk; by default chunks
+   * below 256 KiB share transfers of up to 512 KiB.
    */
   readonly iodepth?: number | undefined;
   /** Open the path for direct I/O. */
@@ -45,13 +46,6 @@ export interface StreamOptions {
   readonly fs?: unknown;
 }
 
-/**
- * Chosen by measuring: eight hide a round trip with chunks of 64 KiB, more bring nothing. With large chunks two do, and
- * more than a few MiB under way fall out of the processor's caches.
- */
-const IODEPTH = 8;
-const LEAST_IODEPTH = 2;
-const MOST_BYTES = 4 * 1024 * 1024;
 const MOST_IODEPTH = 1024;
 
 /** The options as an object of their own, with Node's checks. */
@@ -85,10 +79,29 @@ export function checkPlace(name: string, value: number): void {
   }
 }
 
-/** @param bytes - of one transfer. */
-export function iodepthOf({ iodepth }: StreamOptions, bytes: number): number {
-  if (iodepth !== undefined) return iodepth;
-  return Math.min(IODEPTH, Math.max(LEAST_IODEPTH, Math.floor(MOST_BYTES / bytes)));
+/**
+ * Chosen by measuring, where nobody says it: transfers of half a MiB are large enough that their number does not matter, and four hide
+ * the way to the next. More than a few MiB under way fall out of the processor's caches.
+ */
+export const MERGED_BYTES = 512 * 1024;
+const IODEPTH = 4;
+const LEAST_IODEPTH = 2;
+/** Segments of one system call: IOV_MAX. */
+const MOST_MERGED = 1024;
+const MOST_BYTES = 4 * 1024 * 1024;
+
+/** How chunks are transferred: so many transfers at once, of so many chunks each. */
+export interface Plan {
+  readonly depth: number;
+  readonly merge: number;
+}
+
+/** @param bytes - of one chunk. */
+export function planOf({ iodepth }: StreamOptions, bytes: number): Plan {
+  if (iodepth !== undefined) return { depth: iodepth, merge: 1 };
+  const merge = Math.max(1, Math.floor(MERGED_BYTES / Math.max(bytes, 1)));
+  const most = Math.floor(MOST_BYTES / (bytes * merge));
+  return { depth: Math.min(IODEPTH, Math.max(LEAST_IODEPTH, most)), merge: Math.min(merge, MOST_MERGED) };
 }
 
 export function checkIodepth({ iodepth }: StreamOptions): void {

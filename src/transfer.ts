@@ -80,6 +80,13 @@ export class Segment {
     this.addressHigh = Math.floor(value / 2 ** 32) | 0;
   }
 
+  /** All of memory that nobody else has until the transfer has ended. */
+  static unseen(view: Uint8Array): Segment {
+    const segment = new Segment();
+    segment.setPart(new Memory(view.buffer, undefined, true), view.byteOffset, view.byteLength);
+    return segment;
+  }
+
   copyFromBounce(bounce: Memory, bytes: number): void {
     const from = new Uint8Array(bounce.store, this.bounceOffset, bytes);
     new Uint8Array(this.memory.store, this.offset, bytes).set(from);
@@ -127,6 +134,12 @@ export class Transfer {
   /** It was answered that the transfer is over; its completion may still wait to be handed out. */
   canceled = false;
 
+  /**
+   * Another thread is to do it from the start, where the engine has such: what is copied from the page cache within the
+   * submission holds up the event loop, and the other processors have nothing to do.
+   */
+  punt = false;
+
   /** Its caller was told that it failed, and has its memory back: nothing is brought there, and nothing more begun. */
   abandoned = false;
 
@@ -171,7 +184,7 @@ export class Transfer {
     this.fd = fd;
     this.state = PREPARED;
     this.detail = '';
-    this.cancelAsked = this.canceled = this.abandoned = false;
+    this.cancelAsked = this.canceled = this.abandoned = this.punt = false;
   }
 
   /** The segments of an array of views. Reading the array may run the program's code. */

@@ -108,7 +108,7 @@ class Source implements UnderlyingByteSource {
     try {
       const read = this.#file.direct
         ? this.#file.read(memory, null, signal)
-        : this.#file.readPrivate(memory, null, signal);
+        : this.#file.readPrivate([memory], null, signal);
       const bytes = await read;
       if (bytes > 0) controller.byobRequest?.respond(bytes);
       else this.#end();

@@ -396,7 +396,7 @@ async function copyData(from: OpenFile, to: OpenFile, size: number): Promise<voi
       next += COPY_BYTES;
       const end = Math.min(next, size);
       for (let done = at; done < end; ) {
-        const bytes = await from.readPrivate(buffer.subarray(0, end - done), done);
+        const bytes = await from.readPrivate([buffer.subarray(0, end - done)], done);
         if (bytes === 0) return;
         await to.writeAll(buffer.subarray(0, bytes), done);
         done += bytes;
@@ -407,7 +407,7 @@ async function copyData(from: OpenFile, to: OpenFile, size: number): Promise<voi
   for (const ended of await Promise.allSettled(workers)) if (ended.status === 'rejected') throw ended.reason;
   const buffer = from.allocate(COPY_BYTES);
   for (let at = size; ; ) {
-    const bytes = await from.readPrivate(buffer, size > 0 ? at : null);
+    const bytes = await from.readPrivate([buffer], size > 0 ? at : null);
     if (bytes === 0) return;
     await to.writeAll(buffer.subarray(0, bytes), at);
     at += bytes;

@@ -9,9 +9,10 @@ import {
   checkIodepth,
   checkPlace,
   fail,
-  iodepthOf,
+  MERGED_BYTES,
   makeAbort,
   optionsOf,
+  planOf,
   StreamFile,
   type StreamOptions,
   type StreamState,
@@ -24,8 +25,8 @@ export interface WriteStreamOptions extends StreamOptions {
   /** Flush the file to its device (fsync) before `'finish'`, and before it is closed; default `false`. */
   readonly flush?: boolean | undefined;
   /**
-   * Bytes that wait in the stream before `write` returns false; default: Node's. Up to `iodepth` times as many (and 64
-   * KiB at least for each transfer, by default) are on their way to the file beyond that.
+   * Bytes that wait in the stream before `write` returns false; default: Node's. Up to `iodepth` times as many (by default,
+   * up to 2 MiB) are on their way to the file beyond that.
    */
   readonly highWaterMark?: number | undefined;
 }
@@ -41,8 +42,17 @@ interface Part {
   error: unknown;
 }
 
-/** Small writes are gathered into transfers of this size, unless there is nothing to wait for. */
-const GATHER = 64 * 1024;
+/** Memory that chunks are copied to, one behind the other. */
+interface Slab {
+  readonly memory: Buffer;
+  /** Bytes in it. */
+  filled: number;
+  /** Bytes that the stream had taken over when the last of them came. */
+  until: number;
+}
+
+/** The first memory that small writes are gathered in. What comes after it grows with what is written. */
+const SMALLEST_SLAB = 64 * 1024;
 /** Larger transfers into the page cache gain nothing. */
 const LARGE = 1024 * 1024;
 /** What the kernel copies in one go. What is written in larger pieces is cut, so that it can be taken back. */
@@ -64,7 +74,7 @@ const MAX_EMPTY = 5;
  * Each chunk has its position, so that several are on their way at once; small ones are gathered. What is appended, and
  * what has no positions (pipes, terminals), goes one after the other. The callback of `write` is called when its bytes,
  * and all before them, are written to the kernel; `bytesWritten` counts those. Memory: `iodepth` times `highWaterMark`
- * (64 KiB at least, by default) on their way, beside the `highWaterMark` that waits in the stream. As with Node, the memory of a chunk may be used again
+ * (by default, up to 2 MiB) on their way, beside the `highWaterMark` that waits in the stream. As with Node, the memory of a chunk may be used again
  * after its callback, or after `'drain'` where `write` returned false: chunks up to 1 MiB are copied, larger ones are written by then.
  *
  * Without `start` a descriptor or handle is written from its current position on, which moves with what is handed to
@@ -127,6 +137,11 @@ export class WriteStream extends Writable {
   /** Taken over and not handed on. */
   #pending: Buffer[] = [];
   #pendingBytes = 0;
+  /** Those with bytes that are not written, in order; the last is being filled, and its bytes from `#gathered` on are pending beside `#pending`. */
+  #slabs: Slab[] = [];
+  #gathered = 0;
+  /** Memory whose bytes are written. Nobody else has ever seen it. */
+  #spare: Buffer[] = [];
   #parts: Part[] = [];
   #flying = 0;
   /** A transfer that must be alone. */
@@ -170,8 +185,8 @@ export class WriteStream extends Writable {
     if (encoding) this.setDefaultEncoding(encoding);
     this.#stream = file;
     const { writableHighWaterMark: waiting } = this;
-    this.#unit = given.highWaterMark === undefined ? Math.max(waiting, GATHER) : Math.max(waiting, SMALL);
-    const depth = iodepthOf(given, this.#unit);
+    this.#unit = given.highWaterMark === undefined ? Math.max(waiting, MERGED_BYTES) : Math.max(waiting, SMALL);
+    const { depth } = planOf(given, this.#unit);
     this.#depth = this.#flights = depth;
     this.#limit = depth === 1 ? 0 : depth * this.#unit;
     this.fd = file.fd;
@@ -308,11 +323,12 @@ export class WriteStream extends Writable {
     let bytes = 0;
     for (const { chunk } of chunks) bytes += chunk.length;
     const copied = this.#depth > 1 && bytes <= MOST_COPIED;
-    for (const { chunk } of chunks) if (chunk.length > 0) this.#pending.push(copied ? this.#copy(chunk) : chunk);
     if (!copied) this.#lent = this.#accepted + bytes;
+    for (const { chunk } of chunks) {
+      if (copied) this.#gather(chunk);
+      else this.#lend(chunk);
+    }
     this.#held = bytes;
-    this.#pendingBytes += bytes;
-    this.#accepted += bytes;
     if (this.pos !== undefined) this.pos += bytes;
     this.#withheld = done;
     if (this.#failure === undefined) {
@@ -326,10 +342,53 @@ export class WriteStream extends Writable {
     this.#schedule();
   }
 
-  #copy(chunk: Buffer): Buffer {
-    const copy = this.#file?.allocate(chunk.length) ?? Buffer.allocUnsafeSlow(chunk.length);
-    copy.set(chunk);
-    return copy;
+  #lend(chunk: Buffer): void {
+    this.#cutSlab();
+    if (chunk.length > 0) this.#pending.push(chunk);
+    this.#takeOver(chunk.length);
+  }
+
+  #takeOver(bytes: number): void {
+    this.#pendingBytes += bytes;
+    this.#accepted += bytes;
+  }
+
+  #gather(chunk: Buffer): void {
+    let from = 0;
+    let slab = this.#slabs.at(-1);
+    while (from < chunk.length) {
+      if (slab === undefined || slab.filled === slab.memory.length) slab = this.#nextSlab();
+      const bytes = Math.min(chunk.length - from, slab.memory.length - slab.filled);
+      slab.memory.set(bytes === chunk.length ? chunk : chunk.subarray(from, from + bytes), slab.filled);
+      slab.filled += bytes;
+      from += bytes;
+      this.#takeOver(bytes);
+      slab.until = this.#accepted;
+    }
+  }
+
+  get #slabBytes(): number {
+    return Math.min(this.#unit, LARGE);
+  }
+
+  #nextSlab(): Slab {
+    this.#cutSlab();
+    const bytes = Math.min(this.#slabBytes, Math.max(SMALLEST_SLAB, this.#accepted));
+    const memory = this.#spare.pop() ?? this.#file?.allocate(bytes) ?? Buffer.allocUnsafeSlow(bytes);
+    // A byte lies in its block of memory where it lies in its block of the file, so that blocks can be written from here.
+    const ahead = this.#position === null ? 0 : (this.#position + this.#pendingBytes) % this.#block;
+    const slab = { memory, filled: ahead, until: 0 };
+    this.#slabs.push(slab);
+    this.#gathered = ahead;
+    return slab;
+  }
+
+  /** What was gathered since the last time is a pending piece like any other. */
+  #cutSlab(): void {
+    const slab = this.#slabs.at(-1);
+    if (slab === undefined || slab.filled === this.#gathered) return;
+    this.#pending.push(slab.memory.subarray(this.#gathered, slab.filled));
+    this.#gathered = slab.filled;
   }
 
   /** Finds out where the first byte goes. */
@@ -394,8 +453,10 @@ export class WriteStream extends Writable {
 
   /** How many of the pending bytes to hand on now. `rest`: also what is less than it could be. */
   #choose(rest: boolean): number {
+    if (this.#pendingBytes < this.#unit && !rest) return 0;
+    this.#cutSlab();
     const [head] = this.#pending;
-    if (head === undefined || (this.#pendingBytes < this.#unit && !rest)) return 0;
+    if (head === undefined) return 0;
     if (this.#block > 1 && this.#position !== null) return this.#chooseBlocks(head.length, this.#position, rest);
     let bytes = 0;
     for (const { length } of this.#pending) {
@@ -409,7 +470,8 @@ export class WriteStream extends Writable {
     const pending = this.#pendingBytes;
     const ahead = (this.#block - (position % this.#block)) % this.#block;
     const most = Math.max(this.#unit, Math.min(head, MOST_DIRECT));
-    const whole = Math.floor(Math.min(pending, most) / this.#block) * this.#block;
+    // From one piece of memory, as long as it has a block: from several they would have to be copied together.
+    const whole = Math.floor(Math.min(head < this.#block ? pending : head, most) / this.#block) * this.#block;
     if (ahead === 0 && whole > 0) return whole;
     if (ahead > 0 && pending >= ahead) return this.#choosePart(ahead);
     // A block that is filled in part is worth its trouble only if somebody waits for it: what comes next may fill it.
@@ -545,6 +607,7 @@ export class WriteStream extends Writable {
       done++;
     }
     if (done > 0) this.#parts.splice(0, done);
+    this.#recycle();
     if (this.#failure === undefined) {
       const failed = this.#parts.find(({ error }) => error !== undefined);
       if (failed !== undefined) {
@@ -561,6 +624,17 @@ export class WriteStream extends Writable {
     if (told > 0) this.#callbacks.splice(0, told);
   }
 
+  /** Memory whose bytes are all written is filled anew: fresh pages would cost more than copying does. */
+  #recycle(): void {
+    for (let [slab] = this.#slabs; slab !== undefined && slab.until <= this.bytesWritten; [slab] = this.#slabs) {
+      const isLast = this.#slabs.length === 1;
+      if (isLast && slab.filled < slab.memory.length) return;
+      this.#slabs.shift();
+      if (isLast) this.#gathered = 0;
+      if (slab.memory.length === this.#slabBytes) this.#spare.push(slab.memory);
+    }
+  }
+
   /** Nothing is under way, and nothing more will be. */
   #endAll(error: Error): void {
     this.#over = true;
@@ -568,6 +642,8 @@ export class WriteStream extends Writable {
     for (const { callback } of this.#callbacks) nextTick(callback, error);
     this.#callbacks = [];
     this.#pending = [];
+    this.#slabs = [];
+    this.#spare = [];
     const file = this.#file;
     const written = this.#position === null ? null : this.#position - (this.#sent - this.bytesWritten);
     if (this.#follow && file !== undefined && written !== null && file.tell() === this.#position) file.seek(written);

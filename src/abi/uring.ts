@@ -65,6 +65,8 @@ export const FSYNC_DATASYNC = 1;
 export const POLLIN = 1;
 /** In the second byte of an SQE: `fd` is an index into the registered files. */
 export const SQE_FIXED_FILE = 1 << 8;
+/** There, too: a thread of io-wq does it from the start, instead of the submitting one trying to without waiting. */
+export const SQE_ASYNC = 1 << 12;
 
 /** An SQE as 32-bit words. */
 export const SQE_SIZE = 64;

@@ -338,6 +338,7 @@ class IoUring implements Engine {
         buffer = fixed;
       }
     }
+    if (transfer.punt) opcode |= abi.SQE_ASYNC;
     const file = this.#files === undefined ? -1 : this.#fileOf(transfer.fd);
     if (file < 0) {
       sqes[at + abi.SQE_OPCODE] = opcode;
