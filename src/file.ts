@@ -130,8 +130,8 @@ function bare<T extends object>(result: T): T {
  * on a SharedArrayBuffer, are read into in place; others through a copy, so that memory that was transferred away meanwhile is never
  * written. A buffer belongs to the kernel until the promise settles.
  *
- * Errors of the kernel are as Node has them (`code`, negative `errno`, `syscall`), mistakes in arguments too. Not shared with Node's handles is that
- * these cannot be posted to another thread.
+ * Errors of the kernel are as Node has them (`code`, negative `errno`, `syscall`), mistakes in arguments too. Not shared with Node's
+ * handles is that these cannot be posted to another thread.
  *
  * @example
  * ```ts
@@ -256,11 +256,12 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   }
 
   /**
-   * Reads up to `length` bytes at `position` into `buffer` at `offset`. Without a position, or with `null` or -1: from the current position on,
-   * which moves; such reads run one after the other.
+   * Reads up to `length` bytes at `position` into `buffer` at `offset`. Without a position, or with `null` or -1: from the current position
+   * on, which moves; such reads run one after the other.
    *
    * @returns `{ bytesRead, buffer }`, with the very buffer that was passed. 0 bytes is the end of the file.
-   * @throws (as a rejection) `EBADF`, `EIO`, `EISDIR`, AbortError; TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`; RangeError `ERR_OUT_OF_RANGE`.
+   * @throws (as a rejection) `EBADF`, `EIO`, `EISDIR`, AbortError; TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`; RangeError
+   * `ERR_OUT_OF_RANGE`.
    * @see pread(2)
    */
   read<T extends NodeJS.ArrayBufferView>(
@@ -375,8 +376,8 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    * A direct file takes positions and lengths that are multiples of `alignment.offset`; others are AioError `ERR_AIO_MISALIGNED`.
    *
    * @returns `{ bytesWritten, buffer }`. Fewer bytes than there are were written where the device had no more room.
-   * @throws (as a rejection) `EBADF`, `EIO`, `ENOSPC`, `EDQUOT`, `EFBIG`, AioError `ERR_AIO_MISALIGNED`, AbortError; TypeError `ERR_INVALID_ARG_TYPE`,
-   * `ERR_INVALID_ARG_VALUE`; RangeError `ERR_OUT_OF_RANGE`.
+   * @throws (as a rejection) `EBADF`, `EIO`, `ENOSPC`, `EDQUOT`, `EFBIG`, AioError `ERR_AIO_MISALIGNED`, AbortError; TypeError
+   * `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`; RangeError `ERR_OUT_OF_RANGE`.
    * @see pwrite(2)
    */
   write<T extends NodeJS.ArrayBufferView>(
@@ -456,11 +457,11 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   }
 
   /**
-   * Flushes data and metadata of what was written to the device. Covers writes that have settled before it was called, and no others. Takes as long as the
-   * device does: milliseconds.
+   * Flushes data and metadata of what was written to the device. Covers writes that have settled before it was called, and no others. Takes
+   * as long as the device does: milliseconds.
    *
-   * @throws (as a rejection) `EIO`, `ENOSPC`, `EDQUOT`: what it was to cover may be lost, and the next flush will not say so again; `EBADF`, `EINVAL` for
-   * what cannot be flushed; AbortError.
+   * @throws (as a rejection) `EIO`, `ENOSPC`, `EDQUOT`: what it was to cover may be lost, and the next flush will not say so again;
+   * `EBADF`, `EINVAL` for what cannot be flushed; AbortError.
    * @see fsync(2)
    *
    * @example
@@ -489,7 +490,8 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   }
 
   /**
-   * All bytes from the current position on, or with an encoding the text. Several transfers deep. Costs memory for all of it, which is the caller's.
+   * All bytes from the current position on, or with an encoding the text. Several transfers deep. Costs memory for all of it, which is the
+   * caller's.
    *
    * @throws (as a rejection) as {@link FileHandle.read}; RangeError `ERR_FS_FILE_TOO_LARGE` beyond 2 GiB.
    *
@@ -511,8 +513,8 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   }
 
   /**
-   * Writes all of `data` at the current position. On a direct file, ends that fill no block go through the page cache. `data` must not change until it
-   * resolves; it is on the device after {@link FileHandle.sync}.
+   * Writes all of `data` at the current position. On a direct file, ends that fill no block go through the page cache. `data` must not
+   * change until it resolves; it is on the device after {@link FileHandle.sync}.
    *
    * @throws (as a rejection) as {@link FileHandle.write}, with a part of it written.
    */
@@ -538,8 +540,8 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   }
 
   /**
-   * A stream from the current position, or from `start` to `end`, on: reads ahead, up to `iodepth` transfers of `highWaterMark` bytes. Closes the handle at
-   * its end, unless `autoClose` is false.
+   * A stream from the current position, or from `start` to `end`, on: reads ahead, up to `iodepth` transfers of `highWaterMark` bytes.
+   * Closes the handle at its end, unless `autoClose` is false.
    *
    * @throws as {@link ReadStream}; `EBADF` for a handle that is closed.
    *
@@ -721,9 +723,9 @@ const { O_APPEND, O_DIRECT } = constants;
  * `{ direct: true }` is O_DIRECT: transfers go past the page cache. Any buffer, length and position can be read, and written what is whole
  * blocks (see {@link FileHandle.alignment}).
  *
- * The engine `'auto'` is io_uring where the kernel allows it, else for direct files kernel AIO, else the thread pool of node:fs. Kernel AIO does not get
- * a file that goes through the page cache unless it is asked for: it would block the caller. `FILEAIO_ENGINE` in the environment decides in place
- * of `'auto'`.
+ * The engine `'auto'` is io_uring where the kernel allows it, else for direct files kernel AIO, else the thread pool of node:fs. Kernel AIO
+ * does not get a file that goes through the page cache unless it is asked for: it would block the caller. `FILEAIO_ENGINE` in the
+ * environment decides in place of `'auto'`.
  *
  * @throws (as a rejection) Node's own errors; AioError `ERR_AIO_NOT_SUPPORTED`: no O_DIRECT on this file system or platform, or no such
  * engine here.

@@ -1,6 +1,6 @@
 /**
- * `fileaio/fs`: `node:fs` with callbacks, for libraries that take an `fs` option. Descriptors that are opened here have an engine; others, and all
- * that is not about the data of files, are Node's.
+ * `fileaio/fs`: `node:fs` with callbacks, for libraries that take an `fs` option. Descriptors that are opened here have an engine; others,
+ * and all that is not about the data of files, are Node's.
  */
 
 import * as node from 'node:fs';
@@ -102,8 +102,8 @@ function named<T>(call: (...args: never[]) => void, ...names: readonly string[])
  * The descriptor is known here from then on: functions of this module send its transfers through an engine. Close it with {@link close} or
  * {@link closeSync} of this module, not with Node's.
  *
- * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, AioError `ERR_AIO_NOT_SUPPORTED` (no O_DIRECT on this platform); through the
- * callback `ENOENT`, `EACCES`, `EEXIST`, `EMFILE`, …, and `EINVAL` where the file system refuses O_DIRECT.
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, AioError `ERR_AIO_NOT_SUPPORTED` (no O_DIRECT on this platform);
+ * through the callback `ENOENT`, `EACCES`, `EEXIST`, `EMFILE`, …, and `EINVAL` where the file system refuses O_DIRECT.
  * @see open(2)
  *
  * @example
@@ -212,7 +212,8 @@ export function close(fd: number, callback?: node.NoParamCallback): void {
 /**
  * Closes a descriptor.
  *
- * @throws `EBUSY` while calls use it (the number could mean another file before they get to the kernel), `EBADF`; TypeError `ERR_INVALID_ARG_TYPE`.
+ * @throws `EBUSY` while calls use it (the number could mean another file before they get to the kernel), `EBADF`; TypeError
+ * `ERR_INVALID_ARG_TYPE`.
  * @see close(2)
  *
  * @example
@@ -237,12 +238,12 @@ export function closeSync(fd: number): void {
 }
 
 /**
- * Reads up to `length` bytes at `position` (`null`, -1: the current one, which moves) into `buffer`, as `fs.read` does; a trailing `{ signal }` before the
- * callback aborts it. The buffer is the kernel's until the callback. What is read into memory that could be transferred away meanwhile passes through
- * a copy. The calls of one tick are one system call.
+ * Reads up to `length` bytes at `position` (`null`, -1: the current one, which moves) into `buffer`, as `fs.read` does; a trailing `{
+ * signal }` before the callback aborts it. The buffer is the kernel's until the callback. What is read into memory that could be
+ * transferred away meanwhile passes through a copy. The calls of one tick are one system call.
  *
- * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, RangeError `ERR_OUT_OF_RANGE`; through the callback `EBADF`, `EIO`, `EISDIR`,
- * AbortError.
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, RangeError `ERR_OUT_OF_RANGE`; through the callback `EBADF`, `EIO`,
+ * `EISDIR`, AbortError.
  * @see pread(2)
  *
  * @example
@@ -272,11 +273,12 @@ export const read = named<typeof node.read>(
 );
 
 /**
- * Writes `length` bytes of `buffer`, or a string, at `position` (`null`: the current one, which moves), as `fs.write` does; a trailing `{ signal }` aborts it.
- * The buffer must not change until the callback. Nothing is on the device before {@link fsync} or {@link fdatasync}. The calls of one tick are one system call.
+ * Writes `length` bytes of `buffer`, or a string, at `position` (`null`: the current one, which moves), as `fs.write` does; a trailing `{
+ * signal }` aborts it. The buffer must not change until the callback. Nothing is on the device before {@link fsync} or {@link fdatasync}.
+ * The calls of one tick are one system call.
  *
- * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, RangeError `ERR_OUT_OF_RANGE`; through the callback `EBADF`, `EIO`, `ENOSPC`,
- * `EDQUOT`, `EFBIG`, AioError `ERR_AIO_MISALIGNED` on a direct file, AbortError.
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, RangeError `ERR_OUT_OF_RANGE`; through the callback `EBADF`, `EIO`,
+ * `ENOSPC`, `EDQUOT`, `EFBIG`, AioError `ERR_AIO_MISALIGNED` on a direct file, AbortError.
  * @see pwrite(2)
  *
  * @example
@@ -305,9 +307,11 @@ export const write = named<typeof node.write>(
 );
 
 /**
- * Reads into several buffers, one after the other, as `fs.readv` does. One request, however many they are. The buffers are the kernel's until the callback.
+ * Reads into several buffers, one after the other, as `fs.readv` does. One request, however many they are. The buffers are the kernel's
+ * until the callback.
  *
- * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, RangeError `ERR_OUT_OF_RANGE`; through the callback as {@link read}, and `EINVAL` for no buffers.
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, RangeError `ERR_OUT_OF_RANGE`; through the callback as {@link read},
+ * and `EINVAL` for no buffers.
  * @see preadv(2)
  *
  * @example
@@ -335,7 +339,8 @@ export const readv = named<typeof node.readv>(
 );
 
 /**
- * Writes several buffers, one after the other, as `fs.writev` does. One request, however many they are. They must not change until the callback.
+ * Writes several buffers, one after the other, as `fs.writev` does. One request, however many they are. They must not change until the
+ * callback.
  *
  * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, RangeError `ERR_OUT_OF_RANGE`; through the callback as {@link write}.
  * @see pwritev(2)
@@ -371,7 +376,8 @@ function flusher(original: typeof node.fsync, dataOnly: boolean): typeof node.fs
 /**
  * Flushes data and metadata of the writes that were called back before, as `fs.fsync` does. Takes as long as the device does: milliseconds.
  *
- * @throws TypeError `ERR_INVALID_ARG_TYPE`; through the callback `EBADF`, `EIO`, `ENOSPC`, `EDQUOT` (what it was to cover may be lost), `EINVAL` for what cannot be flushed.
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`; through the callback `EBADF`, `EIO`, `ENOSPC`, `EDQUOT` (what it was to cover may be lost),
+ * `EINVAL` for what cannot be flushed.
  * @see fsync(2)
  *
  * @example
@@ -406,7 +412,8 @@ export const fsync = flusher(node.fsync, false);
 export const fdatasync = flusher(node.fdatasync, true);
 
 /**
- * Reads a whole file, several transfers deep, as `fs.readFile` does; a descriptor in place of a path is read by Node. The Buffer is the caller's.
+ * Reads a whole file, several transfers deep, as `fs.readFile` does; a descriptor in place of a path is read by Node. The Buffer is the
+ * caller's.
  *
  * @throws TypeError `ERR_INVALID_ARG_TYPE`; through the callback what {@link promises.readFile} rejects with.
  *
@@ -465,7 +472,8 @@ function writer(
  */
 export const writeFile = writer(node.writeFile, promises.writeFile) as typeof node.writeFile;
 /**
- * Writes at the end of a file as `fs.appendFile` does; a descriptor in place of a path is written by Node. `data` must not change until the callback.
+ * Writes at the end of a file as `fs.appendFile` does; a descriptor in place of a path is written by Node. `data` must not change until the
+ * callback.
  *
  * @throws TypeError `ERR_INVALID_ARG_TYPE`; through the callback what {@link promises.appendFile} rejects with.
  *

@@ -6,9 +6,9 @@ import { join } from 'node:path';
 const O_PATH = 0o10000000;
 
 /**
- * Somebody who may rename one of the directories on the way to a file can let its path lead elsewhere, between two calls that are given the path. What
- * is made, renamed or removed through a descriptor stays in the directory that was found first. Node has no openat(2): the same is
- * had through /proc. Where there is none, it is the path after all.
+ * Somebody who may rename one of the directories on the way to a file can let its path lead elsewhere, between two calls that are given the
+ * path. What is made, renamed or removed through a descriptor stays in the directory that was found first. Node has no openat(2): the same
+ * is had through /proc. Where there is none, it is the path after all.
  */
 export class Directory {
   readonly #path: string;
