@@ -108,7 +108,11 @@ interface Loaded {
   readonly why?: string;
 }
 
-const SHIM = '../native/build/Release/fileaio.node';
+/**
+ * Where the shim may lie: one that was built on this machine goes before the one in the package, because somebody wanted it. The
+ * latter is one binary for every C library.
+ */
+const SHIMS = ['../native/build/Release/fileaio.node', `../prebuilds/${process.platform}-${process.arch}/fileaio.node`];
 
 /**
  * Whether there is a libuv to rely on: the fastest way to watch a descriptor, on Node. Bun ends the process at the first uv_poll_*,
@@ -128,19 +132,21 @@ function load(): Loaded {
   if (process.platform !== 'linux') {
     return { why: `kernel AIO and io_uring exist on Linux only, and this is ${process.platform}` };
   }
-  try {
-    const native = createRequire(import.meta.url)(SHIM) as Native;
-    if (hasLibuv() && native.useLibuv() < 0) return { why: 'the native shim found no event loop to join' };
-    return { native };
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    return {
-      why:
-        code === 'MODULE_NOT_FOUND'
-          ? 'the native shim is not built; with a C compiler, make and Python 3 installed, run: npm run build:native'
-          : `the native shim could not be loaded: ${error instanceof Error ? error.message : String(error)}`,
-    };
+  const failed: string[] = [];
+  for (const shim of SHIMS) {
+    try {
+      const native = createRequire(import.meta.url)(shim) as Native;
+      if (hasLibuv() && native.useLibuv() < 0) return { why: 'the native shim found no event loop to join' };
+      return { native };
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException; // not an Error on Bun
+      if (code !== 'MODULE_NOT_FOUND') failed.push(message);
+    }
   }
+  if (failed.length > 0) return { why: `the native shim could not be loaded: ${failed.join('; ')}` };
+  return {
+    why: `the native shim is not built, and the package has none for ${process.platform}-${process.arch}; with a C compiler, make and Python 3 installed, run: npm run build:native`,
+  };
 }
 
 let loaded: Loaded | undefined;
