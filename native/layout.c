@@ -49,6 +49,7 @@ AT(struct statx, stx_dev_minor, 140);
 /* Linux 6.1 added these two to the spare space; older headers do not name them. */
 #ifdef STATX_DIOALIGN
 _Static_assert(STATX_DIOALIGN == 0x2000, "STATX_DIOALIGN");
+AT(struct statx, stx_mnt_id, 144);
 AT(struct statx, stx_dio_mem_align, 152);
 AT(struct statx, stx_dio_offset_align, 156);
 #endif

@@ -401,6 +401,9 @@ export class AioContext {
    * transfer for a file that was not opened with O_DIRECT. Large batches of large transfers hold up the event loop:
    * 32 × 64 KiB take a millisecond or two.
    *
+   * Not for files whose file system is a process (FUSE, virtiofs), but with the engine `threads`: io_uring can give wrong bytes there, and both
+   * kernel engines wait for that process within this call. See docs/engines.md.
+   *
    * @throws AioError `ERR_AIO_NOT_PREPARED`, `ERR_AIO_IN_PROGRESS` (also for a request that stands twice in the array),
    * `ERR_AIO_CLOSED`, TypeError `ERR_INVALID_ARG_TYPE`: nothing was submitted, nothing changed.
    * @throws AioError `ERR_AIO_INSUFFICIENT_RESOURCES`: past `maxRequests`, or the kernel has no room. `error.submitted` of the

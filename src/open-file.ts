@@ -18,6 +18,7 @@ import { loadNative } from './native.ts';
 import { failure } from './outcome.ts';
 import { type Call, type Queue, queueOf } from './queue.ts';
 import { FDATASYNC, FSYNC, type Operation, READ, Segment, Transfer, WRITE } from './transfer.ts';
+import { isInUserSpace } from './user-space.ts';
 
 /** Where a transfer goes: bytes from the start of the file, or `null` for its current position, as read(2) and write(2). */
 export type Position = number | bigint | null;
@@ -135,8 +136,15 @@ export class OpenFile {
     this.seekable = this.#descriptors.seek(fd, 0, SEEK_CUR) !== -ESPIPE;
     this.alignment = direct ? this.#descriptors.alignmentOf(fd) : UNALIGNED;
     this.#writes = this.seekable ? this.#reads : new Line();
-    this.#engines = source === undefined ? fileEngines(engine, direct) : [source];
+    const inUserSpace = source === undefined && isInUserSpace(fd);
+    this.#engines = source === undefined ? fileEngines(engine, direct, inUserSpace) : [source];
     this.#queue = openQueue(this.#engines);
+    if (this.engine === 'io-uring' && inUserSpace) {
+      throw new AioError(
+        'ERR_AIO_NOT_SUPPORTED',
+        `The engine 'io-uring' cannot be trusted with descriptor ${fd}, whose file system is a process (FUSE, virtiofs): where that answers with less than was asked for, at the end of a file for instance, io_uring goes on at the wrong place. Use 'threads', which is what 'auto' takes`,
+      );
+    }
     if (this.engine === 'kernel-aio' && !this.seekable) {
       throw new AioError(
         'ERR_AIO_NOT_SUPPORTED',

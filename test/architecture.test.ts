@@ -22,7 +22,7 @@ const imports = new Map(
 /** Layers from below to above; a file may import from its own layer and from those before it. */
 const layers: readonly RegExp[] = [
   /^(abi\/|errors\.ts|native\.ts|time\.ts)/,
-  /^(alignment|buffer|wake|transfer|outcome|request|engine)\.ts/,
+  /^(alignment|buffer|wake|transfer|outcome|request|engine|user-space)\.ts/,
   /^sim\/(?!disk)/,
   /^engines\/(?!select)/,
   /^engines\/select\.ts/,

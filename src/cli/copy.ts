@@ -4,6 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { deniesDirect } from '../alignment.ts';
 import type { EngineName } from '../index.ts';
+import { isInUserSpace } from '../user-space.ts';
 import { isInMemory } from './copy-cached.ts';
 import { type Destination, findPlace, openDestination } from './copy-destination.ts';
 import { blocksOf, dataRanges, knowsHoles, type Range, roundUp } from './copy-extents.ts';
@@ -290,7 +291,14 @@ class Copy {
   /** `undefined`: what is best for how the files are opened. */
   #engine(): EngineName | undefined {
     const { engine } = this.#options;
+    const inUserSpace = isInUserSpace(this.#source.fd) || isInUserSpace(this.#destination.fd);
+    const wanted = engine ?? process.env.FILEAIO_ENGINE;
+    if (inUserSpace && wanted === 'io-uring') {
+      const why = 'io_uring cannot be trusted with files whose file system is a process (FUSE, virtiofs)';
+      throw new CliError(EXIT_IO, `${why}. Take --engine threads`);
+    }
     if (engine !== undefined || (process.env.FILEAIO_ENGINE ?? '') !== '') return engine;
+    if (inUserSpace) return 'threads';
     // There io_uring would hand each transfer to a thread of the kernel, of which it has too many for one file.
     return this.#source.inMemory || this.#destination.inMemory ? 'threads' : undefined;
   }

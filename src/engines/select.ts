@@ -85,11 +85,12 @@ function candidates(engine: unknown): readonly EngineDriver[] {
 
 /**
  * The engines that may carry a file's transfers, by name, in the order in which to try them. Kernel AIO does not get a file that goes
- * through the page cache unless it is asked for: it would do the whole transfer within the submission.
+ * through the page cache unless it is asked for: it would do the whole transfer within the submission. Threads alone get a file
+ * whose file system is a process (`isInUserSpace`), unless another is asked for.
  *
  * @throws TypeError for what is no engine.
  */
-export function fileEngines(engine: unknown, direct: boolean): readonly EngineName[] {
+export function fileEngines(engine: unknown, direct: boolean, inUserSpace = false): readonly EngineName[] {
   if (isEngineSource(engine)) {
     throw invalidArgValue(
       'options.engine',
@@ -97,6 +98,7 @@ export function fileEngines(engine: unknown, direct: boolean): readonly EngineNa
     );
   }
   const found = candidates(engine).map(({ name }) => name);
+  if (inUserSpace && found.length > 1) return [threads.name];
   return found.length === 1 || direct ? found : found.filter((name) => name !== 'kernel-aio');
 }
 

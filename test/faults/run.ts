@@ -1,4 +1,5 @@
 /** `npm run test:faults`: every call of the matrix, `-- --sample`: some of them, `-- io-uring io_uring_enter`: rows with these words. */
+import { spawnSync } from 'node:child_process';
 import { release } from 'node:os';
 import { parseArgs } from 'node:util';
 import { Lane, libuvHasRings, type Tally } from './inject.ts';
@@ -71,4 +72,11 @@ console.log(
   `${total(({ runs }) => runs)} runs, ${total(({ hit }) => hit)} with a fault, ${total(({ survived }) => survived)} survived, ${total(({ surfaced }) => surfaced)} errors came to the program, ${wrong} things wrong, ${Math.round((performance.now() - began) / 1000)} s`,
 );
 console.log(`Linux ${release()}, Node ${process.version}, ${process.arch}`);
+if (values.sample !== true && positionals.length === 0) {
+  // What no system call says: devices and file systems that fail later, or never answer.
+  const tests = ['test/faults-disk.test.ts', 'test/faults-fuse.test.ts'];
+  const options = ['--import', 'tsx', '--expose-gc', '--test', '--test-reporter=spec'];
+  const ended = spawnSync(process.execPath, [...options, ...tests], { stdio: 'inherit' });
+  if (ended.status !== 0) wrong++;
+}
 process.exit(wrong > 0 ? 1 : 0);
