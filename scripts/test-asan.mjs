@@ -112,8 +112,8 @@ const env = {
   ...process.env,
   LD_PRELOAD: runtime,
   // Leaks are another test's (test/leaks.test.ts): V8 ends with its heap full, and LeakSanitizer would report all of that, and cannot see what
-  // only JavaScript's heap points to. Freed memory is kept poisoned up to quarantine_size_mb.
-  ASAN_OPTIONS: `detect_leaks=0:halt_on_error=1:handle_abort=1:quarantine_size_mb=64:log_path=${join(reports, 'asan')}`,
+  // only JavaScript's heap points to. Tests ask for more memory than there is. Freed memory is kept poisoned up to quarantine_size_mb.
+  ASAN_OPTIONS: `detect_leaks=0:allocator_may_return_null=1:halt_on_error=1:handle_abort=1:quarantine_size_mb=64:log_path=${join(reports, 'asan')}`,
   UBSAN_OPTIONS: `halt_on_error=1:print_stacktrace=1:log_path=${join(reports, 'ubsan')}`,
   FILEAIO_ASAN_CHECKS: checks,
   FILEAIO_SOAK_SHIM: shim,
