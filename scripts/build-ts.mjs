@@ -1,7 +1,7 @@
-// tsc, then the executable bit on the command-line tool (npm sets it only when it links the package). Into a new folder that
+// tsc, once for the library and once for what runs in the pages of `fileaio bench --html`, then the executable bit on the command-line tool (npm sets it only when it links the package). Into a new folder that
 // takes the old one's place when it is whole: whatever runs from dist meanwhile keeps finding its files.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, renameSync, rmSync } from 'node:fs';
+import { chmodSync, copyFileSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,11 +10,20 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const dist = join(root, 'dist');
 const fresh = join(root, `dist.new-${process.pid}`);
 const old = join(root, `dist.old-${process.pid}`);
-const typescript = createRequire(import.meta.url).resolve('typescript/package.json');
+const { resolve } = createRequire(import.meta.url);
 
-const tsc = join(dirname(typescript), 'bin/tsc');
-const built = spawnSync(process.execPath, [tsc, '-p', root, '--outDir', fresh], { stdio: 'inherit' });
-if (built.status === 0) {
+const tsc = join(dirname(resolve('typescript/package.json')), 'bin/tsc');
+const report = join(fresh, 'cli/report');
+const compile = (project, out) =>
+  spawnSync(process.execPath, [tsc, '-p', project, '--outDir', out], { stdio: 'inherit' }).status ?? 1;
+const status = compile(root, fresh) || compile(join(root, 'report'), report);
+if (status === 0) {
+  // The plots: the package brings them along, and depends on nothing.
+  const uplot = dirname(resolve('uplot/package.json'));
+  for (const name of ['uPlot.iife.min.js', 'uPlot.min.css'])
+    copyFileSync(join(uplot, 'dist', name), join(report, name));
+  copyFileSync(join(uplot, 'LICENSE'), join(report, 'uPlot.LICENSE'));
+  copyFileSync(join(root, 'report/style.css'), join(report, 'style.css'));
   chmodSync(join(fresh, 'cli/main.js'), 0o755);
   try {
     renameSync(dist, old);
@@ -24,4 +33,4 @@ if (built.status === 0) {
   renameSync(fresh, dist);
 }
 for (const left of [fresh, old]) rmSync(left, { recursive: true, force: true });
-process.exit(built.status ?? 1);
+process.exit(status);

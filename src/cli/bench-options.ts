@@ -1,10 +1,11 @@
 /** What `fileaio bench` takes, checked as far as that goes without touching the file. */
 import { accessSync, constants, statSync } from 'node:fs';
 import { freemem } from 'node:os';
-import { dirname } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { type EngineName, engines, getLimits } from '../index.ts';
+import { type Baseline, readBaseline } from './baseline.ts';
 import { MODES, type Mode } from './job.ts';
-import { formatSize, parseCount, parseDuration, parseSize } from './sizes.ts';
+import { formatSize, parseCount, parseDepths, parseDuration, parseSize } from './sizes.ts';
 import { CliError, codeOf, EXIT_IO, ioError, onlyFile, parseCommand, quote, usageError } from './usage.ts';
 
 export const BENCH_HELP = `fileaio bench: measure every engine on this machine, and node:fs/promises beside them
@@ -17,21 +18,30 @@ writes. What was made is removed in any case.
 
   --rw MODE       read, write (sequential), randread, randwrite, randrw (half and half); default randread
   --bs SIZE       bytes per transfer; default 4k
-  --iodepth N     transfers in flight; default 32
+  --iodepth LIST  transfers in flight; default 32. Of several, such as 1,8,64, each is measured; 1..256, and
+                  1,2,…,256, double from the one to the other
   --direct        with O_DIRECT, past the page cache; the default
   --no-direct     through the page cache
   --runtime TIME  per engine, after a short warm-up; default 3s
   --size SIZE     of the file that is made, default 256m; of FILE: use only so much, default all of it
   --engine NAME   only this one; can be given several times; default: every one that works here
+  --rounds N      measure everything N times, in turns; the figures are those of all together; default 1
   --json FILE     write the figures as JSON, too; '-': to standard output, instead of the table
+  --html FILE     write a page with plots and tables, which needs nothing else to be looked at
+  --baseline FILE
+                  print what changed since FILE, which --json wrote
+  --max-regression PERCENT
+                  exit with 3 if an engine lost more of its IOPS since --baseline, beyond the noise
   --force         overwrite what is in FILE, for modes that write
   -h, --help      this text
 
 Sizes are bytes, or take k, m, g (powers of 1024); times are seconds, or take ms, s, m.
-CPU in the table is processor time of the process; ratio is to the IOPS of node:fs/promises.
+CPU in the table is processor time of the process; ratio is to the IOPS of node:fs/promises. A change since
+--baseline lies within the noise where the rounds of then and of now overlap.
 
-Exit codes: 0 done; 1 the file or the machine failed; 2 a mistake on the command line; 130 interrupted by
-Ctrl-C, 143 by SIGTERM, after telling what was measured so far.
+Exit codes: 0 done, whatever --baseline says; 1 the file or the machine failed; 2 a mistake on the command
+line; 3 slower than --max-regression allows; 130 interrupted by Ctrl-C, 143 by SIGTERM, after telling what
+was measured so far.
 `;
 
 /** What was asked for. */
@@ -39,14 +49,21 @@ export interface BenchOptions {
   readonly path: string | undefined;
   readonly mode: Mode;
   readonly blockSize: number;
-  readonly depth: number;
+  /** In ascending order. */
+  readonly depths: readonly [number, ...number[]];
+  readonly rounds: number;
   readonly direct: boolean;
   readonly runtimeMs: number;
   /** Bytes, or `undefined` where nothing was said. */
   readonly size: number | undefined;
   readonly engines: readonly EngineName[];
   readonly json: string | undefined;
+  readonly html: string | undefined;
+  readonly baseline: Baseline | undefined;
+  readonly maxRegression: number | undefined;
   readonly force: boolean;
+  /** As it was typed. */
+  readonly args: readonly string[];
 }
 
 export const DEFAULT_SIZE = 256 * 1024 ** 2;
@@ -68,7 +85,11 @@ export function parseBench(args: string[]): BenchOptions | undefined {
       runtime: { type: 'string', default: '3s' },
       size: { type: 'string' },
       engine: { type: 'string', multiple: true },
+      rounds: { type: 'string', default: '1' },
       json: { type: 'string' },
+      html: { type: 'string' },
+      baseline: { type: 'string' },
+      'max-regression': { type: 'string' },
       force: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -83,11 +104,30 @@ export function parseBench(args: string[]): BenchOptions | undefined {
   const size = values.size === undefined ? undefined : parseSize('--size', values.size);
   if (size !== undefined && size < blockSize) throw tooSmall('--size', size, blockSize);
   const chosen = chooseEngines(values.engine);
-  const depth = parseDepth(values.iodepth, chosen);
-  checkMemory(depth, blockSize);
-  if (values.json !== undefined) checkJson(values.json, path);
-  const { direct, force, json } = values;
-  return { path, mode, blockSize, depth, direct, runtimeMs, size, engines: chosen, json, force };
+  const depths = parseIodepth(values.iodepth, chosen);
+  checkMemory(Math.max(...depths), blockSize);
+  const rounds = parseCount('--rounds', values.rounds, 1, 1000, 'more tell nothing more');
+  const { direct, force, json, html } = values;
+  // Before the others are looked at as files: an old one may be renewed.
+  const baseline = values.baseline === undefined ? undefined : readBaseline(values.baseline);
+  const maxRegression = parsePercent('--max-regression', values['max-regression']);
+  if (maxRegression !== undefined && baseline === undefined) {
+    throw usageError('--max-regression is of --baseline: give the file to compare with, too');
+  }
+  if (json !== undefined && json !== '-') checkOutput('--json', json, path, ', or - for standard output');
+  if (html !== undefined) checkOutput('--html', html, path);
+  if (html !== undefined && json !== undefined && resolve(html) === resolve(json)) {
+    throw usageError(`--html and --json are both ${quote(html)}: name another file for one of them`);
+  }
+  const options = { path, mode, blockSize, depths, rounds, direct, runtimeMs, size, engines: chosen };
+  return { ...options, json, html, baseline, maxRegression, force, args };
+}
+
+function parsePercent(option: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = /^\d+(\.\d+)?%?$/.test(text) ? Number.parseFloat(text) : Number.NaN;
+  if (!(value <= 100)) throw usageError(`${option} ${quote(text)} is no percentage: give a number from 0 to 100`);
+  return value;
 }
 
 /** @param what - the size of which is too small: an option, or the file. */
@@ -110,14 +150,15 @@ function chooseEngines(wanted: readonly string[] | undefined): readonly EngineNa
   });
 }
 
-function parseDepth(text: string, chosen: readonly EngineName[]): number {
+function parseIodepth(text: string, chosen: readonly EngineName[]): readonly [number, ...number[]] {
   let max = Infinity;
   let least = '';
   for (const name of chosen) {
     const { maxOutstanding } = getLimits(undefined, name);
     if (maxOutstanding < max) [max, least] = [maxOutstanding, name];
   }
-  return parseCount('--iodepth', text, 1, max, `the most that the engine ${least} takes here`);
+  const [first = 1, ...others] = parseDepths('--iodepth', text, max, `the most that the engine ${least} takes here`);
+  return [first, ...others];
 }
 
 function checkMemory(depth: number, blockSize: number): void {
@@ -129,21 +170,22 @@ function checkMemory(depth: number, blockSize: number): void {
   );
 }
 
-/** Whether the figures can be written there at the end; finds out without making anything. */
-function checkJson(json: string, path: string | undefined): void {
-  if (json === '-') return;
-  if (json === '' || json.includes('\0')) throw usageError(`--json ${quote(json)} is no file name: give one, or -`);
-  const cannot = `cannot write --json ${quote(json)}`;
-  const cure = 'Name a file in a directory that you can write to, or - for standard output';
+/** Whether something can be written there at the end; finds out without making anything. */
+function checkOutput(option: string, file: string, path: string | undefined, or = ''): void {
+  if (file === '' || file === '-' || file.includes('\0')) {
+    throw usageError(`${option} ${quote(file)} is no file name: give one${or}`);
+  }
+  const cannot = `cannot write ${option} ${quote(file)}`;
+  const cure = `Name a file in a directory that you can write to${or}`;
   try {
-    const found = statOf(json);
+    const found = statOf(file);
     if (found?.isDirectory()) throw new CliError(EXIT_IO, `${cannot}: it is a directory. ${cure}`);
     const measured = path === undefined ? undefined : statOf(path);
     if (found !== undefined && found.dev === measured?.dev && found.ino === measured.ino) {
       throw usageError(`${cannot}: it is the file that is to be measured. Name another one`);
     }
-    if (found === undefined) accessSync(dirname(json), constants.W_OK | constants.X_OK);
-    else accessSync(json, constants.W_OK);
+    if (found === undefined) accessSync(dirname(file), constants.W_OK | constants.X_OK);
+    else accessSync(file, constants.W_OK);
   } catch (error) {
     throw error instanceof CliError ? error : ioError(cannot, error, cure);
   }

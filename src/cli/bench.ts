@@ -1,17 +1,19 @@
 /** `fileaio bench`: the same transfers by node:fs/promises and by every engine, one after the other. */
 import { writeFile } from 'node:fs/promises';
 import { AioContext, type EngineName } from '../index.ts';
+import { changeLines, regressionLine } from './baseline.ts';
 import { BENCH_HELP, type BenchOptions, DEFAULT_SIZE, parseBench, tooSmall } from './bench-options.ts';
 import { engineRunner } from './engine-job.ts';
-import type { Job, Runner } from './job.ts';
+import { htmlPage } from './html.ts';
+import { type Job, type Measured, type Runner, together } from './job.ts';
 import { print } from './output.ts';
 import { PEER, peerRunner } from './peer-job.ts';
 import { openProgress, type Progress } from './progress.ts';
-import { json, type Outcome, type Result, table } from './report.ts';
+import { type BenchDocument, documentOf, json, type Outcome, type Result, table } from './report.ts';
 import { formatSeconds, formatSize } from './sizes.ts';
 import { type Stop, stopOnSignals } from './stop.ts';
 import { openTarget, type Target } from './target.ts';
-import { CliError, EXIT_OK, ioError, quote, usageError } from './usage.ts';
+import { CliError, EXIT_OK, EXIT_REGRESSION, ioError, quote, usageError } from './usage.ts';
 
 /** Long enough for the first allocations and compilations, too short to wait for. */
 const WARMUP_MS = 200;
@@ -26,7 +28,9 @@ export async function bench(args: string[]): Promise<number> {
   const stop = stopOnSignals();
   try {
     const outcome = await measure(options, stop);
-    await report(outcome);
+    const document = documentOf(outcome);
+    await report(outcome, document);
+    if (stop.exitCode === EXIT_OK) checkRegression(options, document);
     return stop.exitCode;
   } finally {
     stop.release();
@@ -41,7 +45,7 @@ async function measure(options: BenchOptions, stop: Stop): Promise<Outcome> {
     const job = jobFor(options, target);
     for (const engine of options.engines) await tryOut(engine, job);
     await fill(target, progress, stop);
-    const results = await runAll(job, options.engines, progress, stop);
+    const results = await runAll(job, options, progress, stop);
     progress.end();
     return { options, target: { ...target, size: job.blocks * job.blockSize }, results, interruptedBy: stop.by };
   } finally {
@@ -51,7 +55,7 @@ async function measure(options: BenchOptions, stop: Stop): Promise<Outcome> {
 }
 
 function jobFor(options: BenchOptions, target: Target): Job {
-  const { mode, blockSize, depth, direct, runtimeMs } = options;
+  const { mode, blockSize, depths, direct, runtimeMs } = options;
   const { offsetAlignment } = target;
   if (direct && blockSize % offsetAlignment !== 0) {
     throw usageError(
@@ -65,7 +69,7 @@ function jobFor(options: BenchOptions, target: Target): Job {
     mode,
     blockSize,
     blocks: Math.floor(size / blockSize),
-    depth,
+    depth: Math.max(...depths),
     alignment: target.bufferAlignment,
     warmupMs: Math.min(WARMUP_MS, runtimeMs),
     runtimeMs,
@@ -92,57 +96,82 @@ async function fill(target: Target, progress: Progress, stop: Stop): Promise<voi
   }, stop.signal);
 }
 
-/** What was measured, as far as it came. */
-async function runAll(job: Job, engines: readonly EngineName[], progress: Progress, stop: Stop): Promise<Result[]> {
-  const runners: (readonly [string, Runner])[] = [
-    [PEER, peerRunner],
-    ...engines.map((engine) => [engine, engineRunner(engine)] as const),
-  ];
+/** One measurement of many. */
+interface Step {
+  readonly engine: string;
+  readonly depth: number;
+  readonly run: Runner;
+}
+
+/** What was measured, as far as it came. In rounds, so that what the machine does meanwhile does it to everybody. */
+async function runAll(job: Job, options: BenchOptions, progress: Progress, stop: Stop): Promise<Result[]> {
+  const { engines, depths, rounds } = options;
+  const steps = depths.flatMap((depth): Step[] => [
+    { engine: PEER, depth, run: peerRunner },
+    ...engines.map((engine) => ({ engine, depth, run: engineRunner(engine) })),
+  ]);
+  const found: Measured[][] = steps.map(() => []);
+  const count = steps.length * rounds;
   const eachMs = job.warmupMs + job.runtimeMs;
-  const totalMs = eachMs * runners.length;
-  const results: Result[] = [];
-  for (const [index, [engine, run]] of runners.entries()) {
-    if (stop.signal.aborted) break;
+  const totalMs = eachMs * count;
+  for (let index = 0; index < count && !stop.signal.aborted; index++) {
+    const step = steps[index % steps.length];
+    if (step === undefined) break;
+    const name = depths.length === 1 ? step.engine : `${step.engine}, depth ${step.depth},`;
     let said = false;
-    const measured = await runSafely(engine, run, job, stop, ({ elapsedMs, measuring, iops }) => {
+    const measured = await runSafely(step, job, stop, ({ elapsedMs, measuring, iops }) => {
       if (measuring && !said) {
-        progress.step(`measuring ${engine} for ${formatSeconds(job.runtimeMs)} (${index + 1} of ${runners.length})`);
+        progress.step(`measuring ${name} for ${formatSeconds(job.runtimeMs)} (${index + 1} of ${count})`);
         said = true;
       }
       const doneMs = eachMs * index + Math.min(elapsedMs, eachMs);
       const rates = `${iops.toFixed(0)} IOPS  ${((iops * job.blockSize) / 1024 ** 2).toFixed(1)} MiB/s`;
-      progress.update(doneMs / totalMs, totalMs - doneMs, `${engine}  ${rates}`);
+      progress.update(doneMs / totalMs, totalMs - doneMs, `${name}  ${rates}`);
     });
-    if (measured.transfers > 0) results.push({ engine, measured });
+    if (measured.transfers > 0) found[index % steps.length]?.push(measured);
   }
-  return results;
+  return steps.flatMap(({ engine, depth }, index) => {
+    const measured = found[index] ?? [];
+    return measured.length === 0 ? [] : { engine, depth, measured: together(measured), rounds: measured };
+  });
 }
 
 async function runSafely(
-  engine: string,
-  run: Runner,
+  { engine, depth, run }: Step,
   job: Job,
   stop: Stop,
   onProgress: Parameters<Runner>[1],
 ): ReturnType<Runner> {
   try {
-    return await run(job, onProgress, stop.signal);
+    return await run({ ...job, depth }, onProgress, stop.signal);
   } catch (error) {
     throw error instanceof CliError ? error : ioError(`${engine} failed`, error);
   }
 }
 
-async function report(outcome: Outcome): Promise<void> {
-  const file = outcome.options.json;
+async function report(outcome: Outcome, document: BenchDocument): Promise<void> {
+  const { json: file, html } = outcome.options;
   if (file === '-') {
-    await print(json(outcome));
-    return;
+    await print(json(document));
+  } else {
+    const changes = document.baseline === undefined ? [] : [...changeLines(document.baseline), ''];
+    await print(table(outcome) + changes.join('\n'));
+    if (file !== undefined) await write('--json', file, json(document));
   }
-  await print(table(outcome));
-  if (file === undefined) return;
+  if (html !== undefined) await write('--html', html, htmlPage(document));
+}
+
+async function write(option: string, file: string, text: string): Promise<void> {
   try {
-    await writeFile(file, json(outcome));
+    await writeFile(file, text);
   } catch (error) {
-    throw ioError(`cannot write --json ${quote(file)}`, error, 'The figures are in the table');
+    throw ioError(`cannot write ${option} ${quote(file)}`, error, 'The figures are on standard output');
   }
+}
+
+/** @throws CliError */
+function checkRegression({ maxRegression }: BenchOptions, { baseline }: BenchDocument): void {
+  if (maxRegression === undefined || baseline === undefined) return;
+  const line = regressionLine(baseline.changes, maxRegression);
+  if (line !== undefined) throw new CliError(EXIT_REGRESSION, line);
 }

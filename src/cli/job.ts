@@ -1,6 +1,6 @@
 /** One measurement: what is asked of whoever carries it out, what he measures with, and what comes out. */
 import type { FileHandle } from 'node:fs/promises';
-import { createHistogram } from 'node:perf_hooks';
+import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 import { PROGRESS_MS } from './progress.ts';
 
 export const MODES = ['read', 'write', 'randread', 'randwrite', 'randrw'] as const;
@@ -62,8 +62,36 @@ export interface Measured {
   readonly bytes: number;
   readonly seconds: number;
   readonly latencyUs: Latency;
+  /** What {@link Measured.latencyUs} was read from, in nanoseconds. */
+  readonly histogram: RecordableHistogram;
   /** Of the whole process, user and system. */
   readonly cpuUs: number;
+}
+
+function latencyOf(histogram: RecordableHistogram): Latency {
+  const us = (ns: number): number => (histogram.count === 0 ? 0 : ns / 1000);
+  return {
+    p50: us(histogram.percentile(50)),
+    p99: us(histogram.percentile(99)),
+    p999: us(histogram.percentile(99.9)),
+    max: us(histogram.max),
+    mean: us(histogram.mean),
+  };
+}
+
+/** Several measurements of the same as one. */
+export function together(rounds: readonly Measured[]): Measured {
+  const histogram = createHistogram();
+  for (const round of rounds) histogram.add(round.histogram);
+  const sum = (of: (measured: Measured) => number): number => rounds.reduce((total, each) => total + of(each), 0);
+  return {
+    transfers: sum(({ transfers }) => transfers),
+    bytes: sum(({ bytes }) => bytes),
+    seconds: sum(({ seconds }) => seconds),
+    latencyUs: latencyOf(histogram),
+    histogram,
+    cpuUs: sum(({ cpuUs }) => cpuUs),
+  };
 }
 
 /** Carries out a job until its time is up or `signal` aborts; in either case nothing is in flight when it resolves. */
@@ -160,18 +188,12 @@ export class Meter {
   /** Of the measurement alone; all zero where the warm-up was not over. */
   finish(): Measured {
     const { count } = this.#histogram;
-    const us = (ns: number): number => (count === 0 ? 0 : ns / 1000);
     return {
       transfers: count,
       bytes: count * this.#job.blockSize,
       seconds: (this.#endedMs - this.#sinceMs) / 1000,
-      latencyUs: {
-        p50: us(this.#histogram.percentile(50)),
-        p99: us(this.#histogram.percentile(99)),
-        p999: us(this.#histogram.percentile(99.9)),
-        max: us(this.#histogram.max),
-        mean: us(this.#histogram.mean),
-      },
+      latencyUs: latencyOf(this.#histogram),
+      histogram: this.#histogram,
       cpuUs: this.#cpuUs,
     };
   }

@@ -38,6 +38,35 @@ export function parseCount(option: string, text: string, min: number, max: numbe
   return value;
 }
 
+/**
+ * `1,2,8` → [1, 2, 8]; `1..256` and `1,2,…,256` double from the one to the other. In ascending order, each once. `limit` says where the
+ * maximum comes from.
+ */
+export function parseDepths(option: string, text: string, max: number, limit: string): number[] {
+  const found = new Set<number>();
+  // A range is a list with an ellipsis in it.
+  const items = text
+    .replace(/\.\.\.?|…/g, ',…,')
+    .replace(/,{2,}/g, ',')
+    .split(',');
+  for (const [index, item] of items.entries()) {
+    if (item !== '…') {
+      found.add(parseCount(option, item, 1, max, limit));
+      continue;
+    }
+    const [from, to] = [items[index - 1], items[index + 1]].map((each) =>
+      /^\d+$/.test(each ?? '') ? Number(each) : 0,
+    );
+    if (from === undefined || to === undefined || from < 1 || to <= from) {
+      throw usageError(
+        `${option} ${quote(text)} is no list: give numbers, or two with .. between, which doubles, such as 1..256`,
+      );
+    }
+    for (let depth = from * 2; depth < Math.min(to, max); depth *= 2) found.add(depth);
+  }
+  return [...found].sort((a, b) => a - b);
+}
+
 /** 4096 → `4 KiB`. */
 export function formatSize(bytes: number): string {
   let power = 0;

@@ -8,6 +8,8 @@ export const EXIT_OK = 0;
 export const EXIT_IO = 1;
 /** The command line asks for what makes no sense. */
 export const EXIT_USAGE = 2;
+/** Everything was done, and what was found is not what was asked for. */
+export const EXIT_REGRESSION = 3;
 /** As shells see a program that SIGPIPE ended: 128 + 13. */
 export const EXIT_PIPE = 141;
 
