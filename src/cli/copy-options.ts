@@ -17,7 +17,7 @@ also after a crash. Ctrl-C or an error leave DST as it was. Other hard links of 
 A device DST is written in place, and flushed.
 
   --bs SIZE       bytes per transfer; default 1m
-  --iodepth N     transfers in flight; default 16
+  --iodepth N     transfers in flight; default 16, or 3 where all of it happens in memory
   --direct        with O_DIRECT, past the page cache, or fail where a file system refuses it
   --no-direct     through the page cache
                   default: past it where the file systems let it; but SRC is read from there if it is there
@@ -53,7 +53,8 @@ export interface CopyOptions {
   readonly destination: string;
   /** Bytes per transfer. */
   readonly blockSize: number;
-  readonly depth: number;
+  /** `undefined`: what is best for where the files are. */
+  readonly depth: number | undefined;
   /** `undefined`: where it works. */
   readonly direct: boolean | undefined;
   /** `undefined`: whatever is best for how the files are opened. */
@@ -77,7 +78,7 @@ export function parseCopy(args: string[]): CopyOptions | undefined {
     allowNegative: true,
     options: {
       bs: { type: 'string', default: '1m' },
-      iodepth: { type: 'string', default: '16' },
+      iodepth: { type: 'string' },
       direct: { type: 'boolean' },
       engine: { type: 'string' },
       sparse: { type: 'string', default: 'auto' },
@@ -100,7 +101,8 @@ export function parseCopy(args: string[]): CopyOptions | undefined {
   const engine = values.engine === undefined ? undefined : engineCalled(values.engine);
   const { maxOutstanding } = getLimits(undefined, engine);
   const limit = `the most that the engine ${engine ?? 'of choice'} takes here`;
-  const depth = parseCount('--iodepth', values.iodepth, 1, maxOutstanding, limit);
+  const { iodepth } = values;
+  const depth = iodepth === undefined ? undefined : parseCount('--iodepth', iodepth, 1, maxOutstanding, limit);
   const { direct, verify, force, preserve, quiet, json } = values;
   if (json === '' || json?.includes('\0')) throw usageError(`--json ${quote(json)} is no file name: give one, or -`);
   return { source, destination, blockSize, depth, direct, engine, sparse, verify, force, preserve, quiet, json };

@@ -15,6 +15,8 @@ export interface Copied {
   /** From the first look at SRC until DST was in its place, on the disk. */
   readonly seconds: number;
   readonly engine: EngineName;
+  /** Transfers in flight, at most. */
+  readonly depth: number;
   /** Past the page cache: how SRC was read, and DST written. */
   readonly direct: { readonly source: boolean; readonly destination: boolean };
   /** `undefined`: not asked for. */
@@ -48,7 +50,7 @@ function round(value: number, digits: number): number {
 
 /** The same as JSON, and how it was done. */
 export function json(options: CopyOptions, copied: Copied): string {
-  const { bytes, holes, seconds, engine, direct, verified, sourceGrewBy, sourceChanged } = copied;
+  const { bytes, holes, seconds, engine, depth, direct, verified, sourceGrewBy, sourceChanged } = copied;
   const document = {
     version: version(),
     kernel: release(),
@@ -64,7 +66,7 @@ export function json(options: CopyOptions, copied: Copied): string {
     directSource: direct.source,
     directDestination: direct.destination,
     bs: options.blockSize,
-    iodepth: options.depth,
+    iodepth: options.depth ?? depth,
     sparse: options.sparse,
     preserved: options.preserve,
     verified: verified !== undefined,

@@ -22,6 +22,10 @@ import { CliError, EXIT_IO, EXIT_OK, ioError, oneLine, quote, usageError } from 
 /** Buffers begin at pages, and zeros that fill one become a hole: it is a block of nearly every file system. */
 const PAGE = 4096;
 
+/** A disk wants many transfers; memory no more than there are processors to copy, and one to come: they would wait for each other. */
+const DEPTH = 16;
+const DEPTH_IN_MEMORY = 3;
+
 /** For --quiet. */
 const SILENCE: Progress = { step: () => undefined, update: () => undefined, end: () => undefined };
 
@@ -142,6 +146,7 @@ interface Moved {
   readonly bytes: number;
   readonly written: number;
   readonly engine: EngineName;
+  readonly depth: number;
   readonly direct: Copied['direct'];
 }
 
@@ -168,7 +173,7 @@ class Copy {
     const source = this.#source;
     const notes: string[] = [];
     const inOrder = !source.sized || this.#destination.place.kind === 'character device';
-    const { bytes, written, engine, direct } = inOrder ? await this.#moveInOrder() : await this.#move();
+    const { bytes, written, engine, depth, direct } = inOrder ? await this.#moveInOrder() : await this.#move();
     const { grewBy, written: sourceChanged } = source.changes();
     if (grewBy > 0) {
       notes.push(`${quote(source.name)} grew by ${formatSize(grewBy)} while it was copied: that is not in the copy`);
@@ -179,7 +184,17 @@ class Copy {
     this.#check();
     this.#progress.step('flushing it to the disk');
     await this.#destination.settle({ source, preserve, force, check: () => this.#check() });
-    return { bytes, holes: bytes - written, engine, direct, verified, notes, sourceGrewBy: grewBy, sourceChanged };
+    return {
+      bytes,
+      holes: bytes - written,
+      engine,
+      depth,
+      direct,
+      verified,
+      notes,
+      sourceGrewBy: grewBy,
+      sourceChanged,
+    };
   }
 
   /** @throws CliError where somebody wants an end. */
@@ -223,7 +238,7 @@ class Copy {
         follow(tally, size);
       },
     });
-    return { bytes: size, written, engine: carrier, direct };
+    return { bytes: size, written, engine: carrier, depth, direct };
   }
 
   /** One block after the other, for what has no size or no positions. */
@@ -251,7 +266,7 @@ class Copy {
         follow(tally, sized ? size : tally.passed);
       },
     });
-    return { bytes, written: bytes, engine: 'threads', direct: THROUGH_CACHE };
+    return { bytes, written: bytes, engine: 'threads', depth: 1, direct: THROUGH_CACHE };
   }
 
   /** Past the page cache where that works and makes sense, or where it must. */
@@ -303,6 +318,10 @@ class Copy {
     return this.#source.inMemory || this.#destination.inMemory ? 'threads' : undefined;
   }
 
+  get #isInMemory(): boolean {
+    return this.#destination.inMemory && this.#source.isCached;
+  }
+
   #alignments(direct: Copied['direct']): Alignments {
     const needs: Needs[] = [];
     if (direct.source) needs.push(this.#source.needs());
@@ -316,7 +335,8 @@ class Copy {
   /** No more buffers than there are bytes. @param each - buffers for one block. */
   #shape(size: number, alignment: number, each: number): { blockSize: number; depth: number } {
     const blockSize = roundUp(Math.max(Math.min(this.#options.blockSize, size), 1), alignment);
-    const depth = Math.max(Math.min(this.#options.depth, each * Math.ceil(size / blockSize)), each);
+    const most = this.#options.depth ?? (this.#isInMemory ? DEPTH_IN_MEMORY * each : DEPTH);
+    const depth = Math.max(Math.min(most, each * Math.ceil(size / blockSize)), each);
     checkMemory(depth, blockSize);
     return { blockSize, depth };
   }
