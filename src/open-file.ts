@@ -59,10 +59,10 @@ const FRAMED_BYTES = 2 ** 16;
 const PUNTED_BYTES = 2 ** 17;
 
 /**
- * So many at once: as many as can run. Threads that wait for a slow disk would be missing elsewhere, and there are four for each
- * processor in a ring; what is not punted is tried by the submitting thread, and waits for a disk without any.
+ * So many at once. Threads that wait for a slow disk would be missing elsewhere, and a ring has four for each processor; what is not
+ * punted is tried by the submitting thread, and waits for a disk without any.
  */
-const MOST_PUNTED = availableParallelism();
+const MOST_PUNTED = 2 * availableParallelism();
 let punted = 0;
 
 const kernel: Descriptors = {
@@ -458,6 +458,12 @@ export class OpenFile {
   /** The current position; `undefined` where there is none, or nobody to ask. */
   tell(): number | undefined {
     const position = this.seekable ? this.#descriptors.seek(this.fd, 0, SEEK_CUR) : undefined;
+    return position === undefined || position < 0 ? undefined : position;
+  }
+
+  /** Moves the current position on; where it is then, `undefined` where there is none. */
+  advance(bytes: number): number | undefined {
+    const position = this.seekable ? this.#descriptors.seek(this.fd, bytes, SEEK_CUR) : undefined;
     return position === undefined || position < 0 ? undefined : position;
   }
 

@@ -97,20 +97,26 @@ export class ReadAhead {
    */
   take(): Buffer | undefined | null {
     if (this.#ended) return null;
-    this.#keepUp();
     this.#fill();
     const [part] = this.#parts;
-    if (part === undefined) return this.#finish();
+    if (part === undefined) return this.#keepUp() ? this.take() : this.#finish();
     this.#wanted = part.bytes === undefined;
     if (part.bytes === undefined) return undefined;
-    if (part.error !== undefined) {
+    if (part.bytes === 0) {
+      if (this.#keepUp()) return this.take();
       this.#finish();
-      throw part.error;
+      if (part.error !== undefined) throw part.error;
+      return null;
     }
-    if (part.bytes === 0) return this.#finish();
-    const chunk = this.#cut(part);
-    this.#advance(chunk.length, part, part.bytes);
-    return chunk;
+    const skip = part.taken === 0 ? part.skip : 0;
+    const memory = part.memory[part.taken] ?? NOTHING;
+    const bytes = Math.min(memory.length - skip, part.left);
+    if (!this.#claim(bytes)) return this.take();
+    part.taken++;
+    part.left -= bytes;
+    this.#waiting -= part.left === 0 ? part.memory.length - part.taken + 1 : 1;
+    this.#advance(bytes, part, part.bytes);
+    return this.#cut(memory, skip, bytes);
   }
 
   /** Takes back what is under way. Resolves when no memory is in use any more, and nothing needs the descriptor. */
@@ -141,20 +147,29 @@ export class ReadAhead {
     this.#window = 1;
   }
 
-  /** Somebody else moved the current position: reading goes on from there, as it would without reading ahead. */
-  #keepUp(): void {
-    if (!this.#follow) return;
-    const position = this.#file.tell();
-    if (position === undefined || position === this.#at) return;
+  /** Moves the current position behind what is about to be taken; not where somebody else moved it meanwhile. */
+  #claim(bytes: number): boolean {
+    if (!this.#follow) return true;
+    const reached = this.#file.advance(bytes);
+    if (reached === undefined || reached === this.#at + bytes) return true;
+    this.#file.seek(reached - bytes);
+    this.#keepUp();
+    return false;
+  }
+
+  /** Whether somebody else moved the current position: reading goes on from there, as it would without reading ahead. */
+  #keepUp(): boolean {
+    const position = this.#follow ? this.#file.tell() : undefined;
+    if (position === undefined || position === this.#at) return false;
     this.#end += position - this.#at;
     this.#at = position;
     this.#drop();
+    return true;
   }
 
   #advance(bytes: number, part: Part, inAll: number): void {
     this.#at += bytes;
     if (part.left === 0) this.#parts.shift();
-    if (this.#follow) this.#file.seek(this.#at);
     if (this.#here) {
       this.#next = this.#at;
       return;
@@ -218,13 +233,8 @@ export class ReadAhead {
     return spare?.length === bytes ? spare : this.#file.allocate(bytes);
   }
 
-  /** The next chunk. Little of much memory is copied, so that whoever keeps it does not keep all of it. */
-  #cut(part: Part): Buffer {
-    const skip = part.taken === 0 ? part.skip : 0;
-    const memory = part.memory[part.taken++] ?? NOTHING;
-    const bytes = Math.min(memory.length - skip, part.left);
-    part.left -= bytes;
-    this.#waiting -= part.left === 0 ? part.memory.length - part.taken + 1 : 1;
+  /** Little of much memory is copied, so that whoever keeps it does not keep all of it. */
+  #cut(memory: Buffer, skip: number, bytes: number): Buffer {
     if (bytes * 2 >= memory.length) return cutOff(memory, skip + bytes, skip);
     const copy = Buffer.allocUnsafeSlow(bytes);
     memory.copy(copy, 0, skip, skip + bytes);

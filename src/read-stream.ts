@@ -22,7 +22,7 @@ export interface ReadStreamOptions extends StreamOptions {
   readonly end?: number | undefined;
   /**
    * Bytes of each chunk, and how many wait in the stream; default 64 KiB. A direct file rounds it up to whole blocks.
-   * The file is read up to `iodepth` × `highWaterMark` bytes ahead; by default, 2 MiB.
+   * The file is read up to `iodepth` × `highWaterMark` bytes ahead; by default, 3 MiB.
    */
   readonly highWaterMark?: number | undefined;
 }
@@ -34,7 +34,7 @@ const CHUNK = 64 * 1024;
  *
  * Regular files and block devices are read ahead, one transfer at first and twice as many with each chunk that is
  * taken, up to `iodepth`. The chunks come in order, each with memory of its own, which can be transferred away. Memory: at most
- * `iodepth` + 1 times `highWaterMark`, by default 2 MiB and `highWaterMark` (where that is up to 512 KiB), however slow the reader is. Everything else (pipes, terminals, devices of characters) is read as Node does it, when somebody wants
+ * `iodepth` + 1 times `highWaterMark`, by default 3 MiB and `highWaterMark` (where that is up to 1 MiB), however slow the reader is. Everything else (pipes, terminals, devices of characters) is read as Node does it, when somebody wants
  * it.
  *
  * Without `start` a descriptor or handle is read from its current position, which is behind the last chunk that the

@@ -33,9 +33,9 @@ export interface StreamOptions {
   /** Destroys the stream when it aborts. */
   readonly signal?: AbortSignal | null | undefined;
   /**
-   * Transfers in flight at once, 1 … 1024; default 4, or fewer (but 2) where that would be more than 4 MiB. Memory
+   * Transfers in flight at once, 1 … 1024; default 3, or 2 where that would be more than 3 MiB. Memory
    * grows with it. 1 is how Node's own streams work. Where it is given each transfer to a reader is one chunk; by default chunks
-   * below 256 KiB share transfers of up to 512 KiB.
+   * of up to 512 KiB share transfers of up to 1 MiB.
    */
   readonly iodepth?: number | undefined;
   /** Open the path for direct I/O. */
@@ -80,15 +80,15 @@ export function checkPlace(name: string, value: number): void {
 }
 
 /**
- * Chosen by measuring, where nobody says it: transfers of half a MiB are large enough that their number does not matter, and four hide
- * the way to the next. More than a few MiB under way fall out of the processor's caches.
+ * Chosen by measuring, where nobody says it: transfers of a MiB are so large that their number does not matter, and three hide the way
+ * to the next. More than a few MiB under way fall out of the processor's caches.
  */
-export const MERGED_BYTES = 512 * 1024;
-const IODEPTH = 4;
+export const MERGED_BYTES = 1024 * 1024;
+const IODEPTH = 3;
 const LEAST_IODEPTH = 2;
+const MOST_BYTES = 3 * 1024 * 1024;
 /** Segments of one system call: IOV_MAX. */
 const MOST_MERGED = 1024;
-const MOST_BYTES = 4 * 1024 * 1024;
 
 /** How chunks are transferred: so many transfers at once, of so many chunks each. */
 export interface Plan {

@@ -26,7 +26,7 @@ export interface WriteStreamOptions extends StreamOptions {
   readonly flush?: boolean | undefined;
   /**
    * Bytes that wait in the stream before `write` returns false; default: Node's. Up to `iodepth` times as many (by default,
-   * up to 2 MiB) are on their way to the file beyond that.
+   * up to 3 MiB) are on their way to the file beyond that.
    */
   readonly highWaterMark?: number | undefined;
 }
@@ -74,7 +74,7 @@ const MAX_EMPTY = 5;
  * Each chunk has its position, so that several are on their way at once; small ones are gathered. What is appended, and
  * what has no positions (pipes, terminals), goes one after the other. The callback of `write` is called when its bytes,
  * and all before them, are written to the kernel; `bytesWritten` counts those. Memory: `iodepth` times `highWaterMark`
- * (by default, up to 2 MiB) on their way, beside the `highWaterMark` that waits in the stream. As with Node, the memory of a chunk may be used again
+ * (by default, up to 3 MiB) on their way, beside the `highWaterMark` that waits in the stream. As with Node, the memory of a chunk may be used again
  * after its callback, or after `'drain'` where `write` returned false: chunks up to 1 MiB are copied, larger ones are written by then.
  *
  * Without `start` a descriptor or handle is written from its current position on, which moves with what is handed to

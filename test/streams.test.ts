@@ -291,8 +291,8 @@ for (const kind of kinds) {
         [1, 64 * KIB, 1],
         [2, 64 * KIB, 2],
         [5, 64 * KIB, 5],
-        [undefined, undefined, 4],
-        [undefined, MIB, 4],
+        [undefined, undefined, 3],
+        [undefined, MIB, 3],
         [undefined, 4 * MIB, 2],
       ]) {
         await t.test(`iodepth ${iodepth}, chunks of ${highWaterMark}`, async (t) => {
