@@ -119,9 +119,13 @@ const env = {
   FILEAIO_SOAK_SHIM: shim,
 };
 
+/** Prints what was found. A warning that more memory was asked for than there is, as tests do, is no finding. */
 function report() {
-  for (const name of readdirSync(reports)) console.log(`${name}\n${readFileSync(join(reports, name), 'utf8')}`);
-  return readdirSync(reports).length;
+  const found = readdirSync(reports)
+    .map((name) => readFileSync(join(reports, name), 'utf8'))
+    .filter((text) => /ERROR: |runtime error: /.test(text));
+  for (const text of found) console.log(text);
+  return found.length;
 }
 
 const results = [];

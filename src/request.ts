@@ -280,8 +280,9 @@ export class AioRequest<T = unknown> {
    * Tries to take the request back.
    *
    * `'canceled'`: the transfer will not touch its buffer any more; `wait` hands the request out with status
-   * `ERR_AIO_CANCELED`, once. `'in-progress'`: it goes on and completes by itself. Linux kernel AIO can cancel nothing that
-   * it has started on a regular file or block device, so with the engine `kernel-aio` the answer is `'in-progress'`. The engine
+   * `ERR_AIO_CANCELED`, once. `'in-progress'`: it goes on and completes by itself, with the engine `io-uring` now and then with
+   * `ERR_AIO_CANCELED` all the same, where the kernel stopped it later. Linux kernel AIO can cancel nothing that it has started on a
+   * regular file or block device, so with the engine `kernel-aio` the answer is `'in-progress'`. The engine
    * `threads` takes back what node:fs does not have yet: what is beyond eight requests for each thread of its pool.
    *
    * @throws AioError `ERR_AIO_NOT_SUBMITTED` for a prepared request, `ERR_AIO_COMPLETED` for a completed one.

@@ -876,13 +876,15 @@ export function conformance(capabilities: Capabilities): void {
       for (const request of completed) {
         const answer = answers.get(request as AioRequest<number>);
         assert.ok(answer !== undefined && capabilities.cancelOfFileRead.includes(answer), answer);
-        if (answer === 'canceled') assert.equal(request.status, 'ERR_AIO_CANCELED');
-        else assert.equal(request.result(), 65536);
+        // Work that io_uring has begun may be stopped after the answer (io-wq looks whether it was canceled before it tries again).
+        const stopped = request.status === 'ERR_AIO_CANCELED';
+        if (answer === 'canceled') assert.ok(stopped);
+        else if (!stopped || !capabilities.cancelOfFileRead.includes('canceled')) assert.equal(request.result(), 65536);
       }
       assert.ok(data);
       assert.throws(() => requests[0]?.cancel(), coded('ERR_AIO_COMPLETED'));
       const { canceled, failed } = ctx.stats;
-      assert.equal(canceled, [...answers.values()].filter((answer) => answer === 'canceled').length);
+      assert.equal(canceled, completed.filter(({ status }) => status === 'ERR_AIO_CANCELED').length);
       assert.equal(failed, 0);
     });
   });

@@ -127,8 +127,8 @@ static void take_off(struct port *port, uint64_t slot, const void *address, uint
   struct flight *flight = &port->flights[slot];
   flight->count = vectored ? (unsigned)length : 1;
   flight->parts = calloc(flight->count + 1, sizeof *flight->parts);
-  if (vectored) memcpy(flight->parts, address, length * sizeof *flight->parts);
-  else flight->parts[0] = (struct iovec){.iov_base = (void *)(uintptr_t)address, .iov_len = length};
+  if (vectored && length > 0) memcpy(flight->parts, address, length * sizeof *flight->parts);
+  if (!vectored) flight->parts[0] = (struct iovec){.iov_base = (void *)(uintptr_t)address, .iov_len = length};
   check(port, slot, "when it is submitted");
 }
 
