@@ -9,6 +9,7 @@ import {
   ECANCELED,
   EINVAL,
   invalidArgType,
+  isArray,
   outOfRange,
 } from './errors.ts';
 import {
@@ -119,9 +120,13 @@ interface CheckedWait {
   readonly max: number;
   readonly timeoutMs: number;
   readonly signal: AbortSignal | undefined;
+  readonly aborted: boolean;
 }
 
-const DEFAULT_WAIT: CheckedWait = { min: 1, max: Infinity, timeoutMs: Infinity, signal: undefined };
+const DEFAULT_WAIT: CheckedWait = { min: 1, max: Infinity, timeoutMs: Infinity, signal: undefined, aborted: false };
+
+// A signal may have functions of its own in their place, which could do anything, and to this very context.
+const { addEventListener, removeEventListener } = EventTarget.prototype;
 
 /** The longest delay that setTimeout takes. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
@@ -412,7 +417,7 @@ export class AioContext {
    */
   submit(requests: readonly AioRequest[]): void {
     this.#checkOpen('submit');
-    if (!Array.isArray(requests)) throw invalidArgType('requests', 'an array of AioRequest', requests);
+    if (!isArray(requests)) throw invalidArgType('requests', 'an array of AioRequest', requests);
     const count = checkInteger('requests.length', requests.length, 0, 2 ** 32 - 1);
     const batch = this.#take(requests, count);
     checkBatch(batch, count);
@@ -693,7 +698,7 @@ export class AioContext {
         `Another wait is under way on this context: a context has one waiter at a time. Await it before calling ${name}`,
       );
     }
-    if (wait.signal?.aborted === true) throw abortError(wait.signal);
+    if (wait.aborted && wait.signal !== undefined) throw abortError(wait.signal);
     if (this.#pending === 0 && !this.#waitWithoutPending) {
       throw new AioError(
         'ERR_AIO_NO_REQUEST',
@@ -752,7 +757,7 @@ export class AioContext {
       };
       this.#waiter = waiter;
       try {
-        signal?.addEventListener('abort', waiter.onAbort, { once: true });
+        if (signal !== undefined) addEventListener.call(signal, 'abort', waiter.onAbort, { once: true });
         if (turn) waiter.immediate = setImmediate(() => this.#ready());
         else this.#sleep(waiter);
       } catch (error) {
@@ -830,7 +835,7 @@ export class AioContext {
     if (waiter.armed) this.#engine.disarm();
     clearTimeout(waiter.timer);
     clearImmediate(waiter.immediate);
-    waiter.signal?.removeEventListener('abort', waiter.onAbort);
+    if (waiter.signal !== undefined) removeEventListener.call(waiter.signal, 'abort', waiter.onAbort);
   }
 
   /**
@@ -1046,5 +1051,6 @@ function checkWait(options: WaitOptions): CheckedWait {
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw invalidArgType('options.signal', 'an AbortSignal', signal);
   }
-  return { min, max, timeoutMs, signal };
+  // The last that may run the program's code, which may come back here: everything is decided after it.
+  return { min, max, timeoutMs, signal, aborted: signal?.aborted === true };
 }

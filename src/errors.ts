@@ -57,8 +57,8 @@ export class AioError extends Error {
 
   /** Errors are made by this library; the constructor is public so that tests can make them too. */
   constructor(code: string, message: string, details: AioErrorDetails = {}) {
-    super(message);
-    this.code = code;
+    super(checkString('message', message));
+    this.code = checkString('code', code);
     Object.assign(this, details);
   }
 
@@ -108,16 +108,34 @@ function withCode<E extends Error>(error: E, code: string): E {
   return Object.assign(error, { code });
 }
 
-/** What Node says that it received, word for word. */
+/** In words. Values of other people's may throw when they are looked at, which must not hide what is wrong with them. */
+function inWords(words: () => string): string {
+  try {
+    return words();
+  } catch {
+    return 'something that cannot be shown';
+  }
+}
+
+/** `value` may be no name at all. */
+function nameOf(value: unknown): string {
+  return typeof value === 'symbol' ? value.toString() : `${value}`;
+}
+
 function received(value: unknown): string {
+  return inWords(() => receivedWords(value));
+}
+
+/** What Node says that it received, word for word. */
+function receivedWords(value: unknown): string {
   switch (typeof value) {
     case 'function':
-      return `function ${value.name}`;
+      return `function ${nameOf(value.name)}`;
     case 'object': {
       if (value === null) return 'null';
       const made: unknown = value.constructor;
       return typeof made === 'function' && made.name !== ''
-        ? `an instance of ${made.name}`
+        ? `an instance of ${nameOf(made.name)}`
         : inspect(value, { depth: -1 });
     }
     case 'string': {
@@ -137,7 +155,7 @@ function shownNumber(value: unknown): string {
     typeof value === 'bigint'
       ? value > 2n ** 32n || value < -(2n ** 32n)
       : Number.isInteger(value) && Math.abs(Number(value)) > 2 ** 32;
-  const plain = typeof value === 'bigint' ? `${value}n` : Object.is(value, -0) ? '-0' : inspect(value);
+  const plain = typeof value === 'bigint' ? `${value}n` : Object.is(value, -0) ? '-0' : inWords(() => inspect(value));
   return large ? plain.replace(/\B(?=(\d{3})+(?!\d))/g, '_') : plain;
 }
 
@@ -157,7 +175,7 @@ export function invalidArgType(name: string, expected: string, value: unknown): 
 export function invalidArgValue(name: string, reason: string, ...value: [unknown?]): TypeError {
   let shown = '';
   if (value.length > 0) {
-    const text = inspect(value[0]);
+    const text = inWords(() => inspect(value[0]));
     shown = `. Received ${text.length > 128 ? `${text.slice(0, 128)}...` : text}`;
   }
   return withCode(new TypeError(`The ${kind(name)} '${name}' ${reason}${shown}`), 'ERR_INVALID_ARG_VALUE');
@@ -168,6 +186,20 @@ export function outOfRange(name: string, range: string, value: unknown): RangeEr
     new RangeError(`The value of "${name}" is out of range. It must be ${range}. Received ${shownNumber(value)}`),
     'ERR_OUT_OF_RANGE',
   );
+}
+
+function checkString(name: string, value: unknown): string {
+  if (typeof value !== 'string') throw invalidArgType(name, 'of type string', value);
+  return value;
+}
+
+/** `Array.isArray`, which throws for a proxy that was revoked. */
+export function isArray(value: unknown): value is readonly unknown[] {
+  try {
+    return Array.isArray(value);
+  } catch {
+    return false;
+  }
 }
 
 /** Throws unless `value` is an integer from `min` to `max`. */
@@ -199,7 +231,13 @@ export function nodeError(errno: number, syscall: string, path?: string, dest?: 
 
 /** What Node's own promises reject with when their signal aborts. */
 export function abortError(signal: AbortSignal): Error {
-  return Object.assign(new Error('The operation was aborted', { cause: signal.reason }), {
+  let cause: unknown;
+  try {
+    cause = signal.reason;
+  } catch (error) {
+    cause = error; // of whoever overrides it: nobody awaits that, and the call has to end
+  }
+  return Object.assign(new Error('The operation was aborted', { cause }), {
     code: 'ABORT_ERR',
     name: 'AbortError',
   });

@@ -3,7 +3,7 @@
  * life, every field always there and always of one type, so that preparing and completing allocate nothing.
  */
 import { locate, located, Memory } from './buffer.ts';
-import { ENOMEM, invalidArgType, systemError } from './errors.ts';
+import { checkInteger, ENOMEM, invalidArgType, isArray, systemError } from './errors.ts';
 import type { AioRequest } from './request.ts';
 
 export const READ = 0;
@@ -189,11 +189,13 @@ export class Transfer {
 
   /** The segments of an array of views. Reading the array may run the program's code. */
   static segmentsOf(views: readonly ArrayBufferView[]): Segment[] {
-    if (!Array.isArray(views)) throw invalidArgType('buffers', 'an array of Buffers, TypedArrays or DataViews', views);
+    if (!isArray(views)) throw invalidArgType('buffers', 'an array of Buffers, TypedArrays or DataViews', views);
     const segments: Segment[] = [];
-    for (const view of views) {
+    // Not by its iterator, which may be anybody's, and have no end.
+    const count = checkInteger('buffers.length', views.length, 0, 2 ** 32 - 1);
+    for (let index = 0; index < count; index++) {
       const segment = new Segment();
-      segment.set(`buffers[${segments.length}]`, view);
+      segment.set(`buffers[${index}]`, views[index] as ArrayBufferView);
       segments.push(segment);
     }
     return segments;

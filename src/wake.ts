@@ -40,15 +40,16 @@ export interface Waker {
   readonly cell: Int32Array;
 }
 
-function isWaker(value: unknown): value is Waker {
-  if (typeof value !== 'object' || value === null || !('cell' in value)) return false;
+/** The cell of a waker: read once, so that what was checked is what is used. */
+function cellOf(value: unknown): Int32Array | undefined {
+  if (typeof value !== 'object' || value === null || !('cell' in value)) return undefined;
   const { cell } = value;
-  return (
+  const right =
     types.isInt32Array(cell) &&
     types.isSharedArrayBuffer(cell.buffer) &&
     cell.length === MAGIC + 1 &&
-    cell[MAGIC] === MAGIC_VALUE
-  );
+    cell[MAGIC] === MAGIC_VALUE;
+  return right ? cell : undefined;
 }
 
 /** The owner's side of a waker. */
@@ -138,8 +139,8 @@ function notify(cell: Int32Array): void {
  * ```
  */
 export function wake(waker: Waker): void {
-  if (!isWaker(waker)) throw invalidArgType('waker', "an AioContext's waker", waker);
-  const { cell } = waker;
+  const cell = cellOf(waker);
+  if (cell === undefined) throw invalidArgType('waker', "an AioContext's waker", waker);
   if ((cell[FD] ?? -1) < 0) notify(cell);
   else loadNative().native?.wake(cell);
 }

@@ -5,7 +5,7 @@ import { cpSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import type { Engine, EngineDriver } from '../src/engine.ts';
+import { DRIVER, type Engine, type EngineDriver } from '../src/engine.ts';
 import { threads } from '../src/engines/threads.ts';
 import { AioContext, AioError, AioRequest, allocBuffer, engines, getLimits } from '../src/index.ts';
 import { child, coded, scratch, scratchFile } from './support.ts';
@@ -64,7 +64,7 @@ describe('availability', () => {
     }
   });
 
-  test('a driver stands for itself', async (t) => {
+  test('what has a driver stands for it', async (t) => {
     const opened: Engine[] = [];
     const driver: EngineDriver = {
       ...threads,
@@ -74,7 +74,7 @@ describe('availability', () => {
         return engine;
       },
     };
-    const ctx = new AioContext({ maxRequests: 1, engine: driver as never });
+    const ctx = new AioContext({ maxRequests: 1, engine: { [DRIVER]: driver } });
     assert.equal(opened.length, 1);
     const { fd } = scratchFile(t, 10);
     const request = new AioRequest().prepareRead(fd, 0, allocBuffer(10));

@@ -69,14 +69,17 @@ function named(name: string, argument: string): EngineDriver {
 }
 
 function isDriver(value: unknown): value is EngineDriver {
-  if (typeof value !== 'object' || value === null || !('open' in value) || !('probe' in value)) return false;
-  return typeof value.open === 'function' && typeof value.probe === 'function';
+  if (typeof value !== 'object' || value === null) return false;
+  const { open, probe, maxOutstanding }: { open?: unknown; probe?: unknown; maxOutstanding?: unknown } = value;
+  return typeof open === 'function' && typeof probe === 'function' && typeof maxOutstanding === 'function';
 }
 
-/** What an `engine` option stands for: one driver that is asked for, by name or as it is, or all to try in turn. */
+/** What an `engine` option stands for: one driver that is asked for, by name or by what has it, or all to try in turn. */
 function candidates(engine: unknown): readonly EngineDriver[] {
-  if (isEngineSource(engine)) return [engine[DRIVER]];
-  if (isDriver(engine)) return [engine];
+  if (isEngineSource(engine)) {
+    const driver: unknown = engine[DRIVER];
+    if (isDriver(driver)) return [driver];
+  }
   if (typeof engine !== 'string') throw invalidArgType('options.engine', "the name of an engine, or 'auto'", engine);
   if (engine !== 'auto') return [named(engine, 'options.engine')];
   const wanted = process.env.FILEAIO_ENGINE;
