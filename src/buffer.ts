@@ -142,16 +142,42 @@ export function locate(name: string, view: ArrayBufferView, resizable = false): 
       'is a view of a resizable ArrayBuffer: the memory could shrink under the kernel. Use a fixed-length one, or allocBuffer()',
     );
   }
-  if (located.length === 0 && isDetached(memory.store)) {
-    throw new AioError(
-      'ERR_AIO_BUFFER_DETACHED',
-      `The "${name}" argument is a view of an ArrayBuffer that was transferred away: it has no memory. Use the buffer that the transfer returned`,
-    );
+  if (located.length === 0 && isDetached(memory.store)) throw detachedError(name);
+}
+
+function detachedError(name: string): AioError {
+  return new AioError(
+    'ERR_AIO_BUFFER_DETACHED',
+    `The "${name}" argument is a view of an ArrayBuffer that was transferred away: it has no memory. Use the buffer that the transfer returned`,
+  );
+}
+
+/** How many bytes a view has, by what it is and not by what it says. @throws as {@link bytesOf}. */
+export function sizeOf(view: ArrayBufferView): number {
+  if (tagOf(view) !== undefined) return arrayLength(view);
+  try {
+    return viewLength(view);
+  } catch {
+    throw detachedError('buffer');
   }
 }
 
+/**
+ * The bytes of a view. None where a typed array has lost its memory.
+ *
+ * @throws `ERR_AIO_BUFFER_DETACHED` for a DataView that has: those have no length to ask for.
+ */
+export function bytesOf(view: ArrayBufferView): Uint8Array {
+  const length = sizeOf(view);
+  if (length === 0) return new Uint8Array(0);
+  return tagOf(view) !== undefined
+    ? new Uint8Array(arrayStore(view), arrayOffset(view), length)
+    : new Uint8Array(viewStore(view), viewOffset(view), length);
+}
+
 /** Whether the memory of a view may come and go under it. The kernel must not have such. */
-export function isResizable({ buffer }: ArrayBufferView): boolean {
+export function isResizable(view: ArrayBufferView): boolean {
+  const buffer = tagOf(view) !== undefined ? arrayStore(view) : viewStore(view);
   return !types.isSharedArrayBuffer(buffer) && unsharedResizable(buffer);
 }
 

@@ -3,7 +3,8 @@
  * which order, and what is not.
  */
 import { constants, type OpenMode } from 'node:fs';
-import { invalidArgType, invalidArgValue, outOfRange } from './errors.ts';
+import { sizeOf } from './buffer.ts';
+import { checkInteger, invalidArgType, invalidArgValue, isArray, outOfRange } from './errors.ts';
 import type { Position } from './open-file.ts';
 
 /** A transfer of `length` bytes at `offset` of `buffer`. */
@@ -55,9 +56,33 @@ function readPosition(position: unknown, length: number): Position {
   if (position === null || position === undefined) return null;
   if (typeof position === 'number') return checkSafeInteger('position', position, -1) < 0 ? null : position;
   if (typeof position !== 'bigint') throw invalidArgType('position', 'of type bigint or integer', position);
-  const most = 2n ** 63n - 1n - BigInt(length);
+  const most = 2n ** 63n - 1n - BigInt(length | 0);
   if (position < -1n || position > most) throw outOfRange('position', `>= -1 && <= ${most}`, position);
   return position < 0n ? null : position;
+}
+
+/** A length as Node has it, which makes a number of everything that can be made one. */
+function coercedLength(value: unknown): number {
+  if (typeof value === 'number') return value;
+  try {
+    return (value as number) | 0;
+  } catch (error) {
+    // What JavaScript says of symbols, bigints and objects without a value.
+    if (error instanceof TypeError && !('code' in error)) throw invalidArgType('length', 'of type number', value);
+    throw error;
+  }
+}
+
+/** Node 20 aborts the process where it takes -0 for an integer (flags, modes, owners) and then hands it to its own native code. */
+export function withoutMinusZero<T>(value: T): T {
+  return value === 0 ? (0 as T) : value;
+}
+
+/** And where a mode has the highest of 32 bits, which means nothing. */
+export function plainMode<T>(mode: T): T {
+  const number = typeof mode === 'string' && /^[0-7]+$/.test(mode) ? Number.parseInt(mode, 8) : mode;
+  if (typeof number === 'number' && number >= 2 ** 31 && number < 2 ** 32) return (number - 2 ** 31) as T;
+  return withoutMinusZero(mode);
 }
 
 /** Whatever is no position is the current one. */
@@ -95,19 +120,21 @@ export function readArguments(
     signal ??= signalOf(options);
   }
   const start = offset === null || offset === undefined ? 0 : checkSafeInteger('offset', offset, 0);
-  const bytes = (length ?? buffer.byteLength - start) as number;
+  const bytes = coercedLength(length ?? sizeOf(buffer) - start);
   const at = readPosition(position, bytes);
   if (bytes !== 0) {
-    if (buffer.byteLength === 0) throw invalidArgValue('buffer', 'is empty and cannot be written', buffer);
+    if (sizeOf(buffer) === 0) throw invalidArgValue('buffer', 'is empty and cannot be written', buffer);
     if (bytes < 0) throw outOfRange('length', '>= 0', bytes);
-    if (start + bytes > buffer.byteLength) throw outOfRange('length', `<= ${buffer.byteLength - start}`, bytes);
+    if (start + bytes > sizeOf(buffer)) throw outOfRange('length', `<= ${sizeOf(buffer) - start}`, bytes);
   }
   return { buffer, offset: start, length: bytes | 0, position: at, signal };
 }
 
 /** The default of `length` where there is an object of options: whatever comes out, it is checked afterwards. */
 function lengthAfter(buffer: unknown, offset: unknown): unknown {
-  return isView(buffer) ? buffer.byteLength - Number(offset) : undefined;
+  return isView(buffer) && (typeof offset === 'number' || offset === null)
+    ? sizeOf(buffer) - Number(offset)
+    : undefined;
 }
 
 /** `write(buffer, offset, length, position)` and `write(buffer, options)`, each with a trailing `{ signal }`. */
@@ -128,9 +155,9 @@ export function writeArguments(
     signal ??= signalOf(options);
   }
   const start = offset === null || offset === undefined ? 0 : checkSafeInteger('offset', offset, 0);
-  const bytes = typeof length === 'number' ? length : buffer.byteLength - start;
-  if (start > buffer.byteLength) throw outOfRange('offset', `<= ${buffer.byteLength}`, start);
-  if (bytes > buffer.byteLength - start) throw outOfRange('length', `<= ${buffer.byteLength - start}`, bytes);
+  const bytes = typeof length === 'number' ? length : sizeOf(buffer) - start;
+  if (start > sizeOf(buffer)) throw outOfRange('offset', `<= ${sizeOf(buffer)}`, start);
+  if (bytes > sizeOf(buffer) - start) throw outOfRange('length', `<= ${sizeOf(buffer) - start}`, bytes);
   if (bytes < 0) throw outOfRange('length', '>= 0', bytes);
   if (!Number.isInteger(bytes)) throw outOfRange('length', 'an integer', bytes);
   if (bytes > 2 ** 31 - 1) throw outOfRange('length', `>= 0 && <= ${2 ** 31 - 1}`, bytes);
@@ -149,10 +176,16 @@ export function encode(text: unknown, encoding: unknown, name: string): Buffer {
 
 /** Of readv and writev. */
 export function checkViews(buffers: unknown): readonly ArrayBufferView[] {
-  if (!Array.isArray(buffers) || !buffers.every(isView)) {
-    throw invalidArgType('buffers', 'an ArrayBufferView[]', buffers);
+  if (!isArray(buffers)) throw invalidArgType('buffers', 'an ArrayBufferView[]', buffers);
+  // A copy: what was checked is what is used.
+  const views: ArrayBufferView[] = [];
+  const count = checkInteger('buffers.length', buffers.length, 0, 2 ** 32 - 1);
+  for (let index = 0; index < count; index++) {
+    const view = buffers[index];
+    if (!isView(view)) throw invalidArgType('buffers', 'an ArrayBufferView[]', buffers);
+    views.push(view);
   }
-  return buffers;
+  return views;
 }
 
 /** `(position, { signal })`, or `({ position, signal })`. */

@@ -7,6 +7,7 @@ import type { Interface } from 'node:readline';
 import type { ReadableStream } from 'node:stream/web';
 import { throwIfAborted } from './abort.ts';
 import type { Alignment } from './alignment.ts';
+import { sizeOf } from './buffer.ts';
 import type { EngineName } from './engine.ts';
 import { AioError, EINVAL, invalidArgType, nodeError } from './errors.ts';
 import {
@@ -16,9 +17,11 @@ import {
   isView,
   laxPosition,
   numericFlags,
+  plainMode,
   readArguments,
   signalOf,
   vectorOptions,
+  withoutMinusZero,
   writeArguments,
 } from './file-arguments.ts';
 import { checkEngine, errorOf, OpenFile, partOf } from './open-file.ts';
@@ -165,6 +168,9 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    * @internal
    */
   constructor(node: HandleCore, file: OpenFile) {
+    if (typeof node?.close !== 'function' || !(file instanceof OpenFile)) {
+      throw invalidArgType('node', 'what open() makes a handle of', node);
+    }
     super();
     this.#node = node;
     this.#file = file;
@@ -313,12 +319,12 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
       options !== undefined ||
       this.#fd === -1 ||
       !isView(buffer) ||
-      !isPlain(offset, length, position) ||
-      offset + length > buffer.byteLength
+      !isPlain(offset, length, position)
     ) {
       return undefined;
     }
     try {
+      if (offset + length > sizeOf(buffer)) return undefined;
       const call = this.#file.begin(operation, buffer, offset, length, position);
       return call === undefined
         ? undefined
@@ -421,7 +427,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
       const signal = signalOf(position) ?? signalOf(offset) ?? signalOf(options);
       return bare({ bytesWritten: await this.#file.write(bytes, laxPosition(offset), signal), buffer: data });
     }
-    if (data.byteLength === 0) return bare({ bytesWritten: 0, buffer: data });
+    if (sizeOf(data) === 0) return bare({ bytesWritten: 0, buffer: data });
     const args = writeArguments(data, offset, length, position, options);
     const view = partOf(data, args.offset, args.length);
     return bare({ bytesWritten: await this.#file.write(view, args.position, args.signal), buffer: data });
@@ -651,7 +657,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    * @see ftruncate(2)
    */
   truncate(length?: number): Promise<void> {
-    return this.#call('ftruncate', () => this.#node.truncate(length));
+    return this.#call('ftruncate', () => this.#node.truncate(withoutMinusZero(length)));
   }
 
   /**
@@ -661,7 +667,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    * @see fchmod(2)
    */
   chmod(mode: Mode): Promise<void> {
-    return this.#call('fchmod', () => this.#node.chmod(mode));
+    return this.#call('fchmod', () => this.#node.chmod(plainMode(mode)));
   }
 
   /**
@@ -671,7 +677,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    * @see fchown(2)
    */
   chown(uid: number, gid: number): Promise<void> {
-    return this.#call('fchown', () => this.#node.chown(uid, gid));
+    return this.#call('fchown', () => this.#node.chown(withoutMinusZero(uid), withoutMinusZero(gid)));
   }
 
   /**
@@ -763,11 +769,14 @@ export function openFlags(
   flagsOrOptions: OpenMode | OpenOptions | null | undefined,
   mode: Mode | null | undefined,
 ): { given: number; wanted: OpenMode; options: OpenOptions } {
-  const options: OpenOptions =
+  const asked: OpenOptions =
     typeof flagsOrOptions === 'object' && flagsOrOptions !== null
       ? flagsOrOptions
       : { flags: flagsOrOptions ?? undefined, mode: mode ?? undefined };
-  const { flags, direct = false, engine = 'auto' } = options;
+  // Read once: what was checked is what is used.
+  const { direct = false, engine = 'auto' } = asked;
+  const flags = withoutMinusZero(asked.flags);
+  const options: OpenOptions = { flags, mode: plainMode(asked.mode), direct, engine };
   if (typeof direct !== 'boolean') throw invalidArgType('options.direct', 'of type boolean', direct);
   const number = numericFlags(flags);
   if (number !== undefined) checkEngine(engine, direct || (O_DIRECT !== undefined && (number & O_DIRECT) !== 0));

@@ -5,8 +5,9 @@
 
 import * as node from 'node:fs';
 import { constants } from 'node:os';
-import { promisify } from 'node:util';
-import { EINVAL, nodeError } from './errors.ts';
+import { promisify, types } from 'node:util';
+import { bytesOf, sizeOf } from './buffer.ts';
+import { EINVAL, invalidArgType, invalidArgValue, isArray, nodeError, outOfRange } from './errors.ts';
 import { type OpenOptions, openFlags } from './file.ts';
 import {
   checkViews,
@@ -40,6 +41,31 @@ const { EBADF, EBUSY } = constants.errno;
 
 const entries = new Map<number, Entry>();
 
+/** In Node's words, and before Node: some versions abort the process over what their native code cannot name. */
+function checkNumber(fd: unknown): void {
+  if (typeof fd !== 'number') throw invalidArgType('fd', 'of type number', fd);
+  if (!Number.isInteger(fd)) throw outOfRange('fd', 'an integer', fd);
+  if (fd < 0 || fd > 2 ** 31 - 1) throw outOfRange('fd', '>= 0 && <= 2147483647', fd);
+}
+
+function isFunction(value: unknown): boolean {
+  return typeof value === 'function';
+}
+
+/** For the same reason: its native code knows no proxies of arrays, and believes what a view says of its length. */
+function safeForNode(value: unknown): unknown {
+  if (isView(value) && sizeOf(value) !== value.byteLength) {
+    throw invalidArgValue('buffer', 'has another length than it says', value.byteLength);
+  }
+  if (!isArray(value)) return value;
+  const safe = types.isProxy(value) ? checkViews(value) : value;
+  for (let index = 0; index < safe.length; index++) {
+    if (!isView(safe[index])) break; // Node refuses it there
+    safeForNode(safe[index]);
+  }
+  return safe;
+}
+
 /** Node's functions take their callback last, wherever that is. */
 function callbackOf(args: readonly unknown[]): Callback | undefined {
   const last = args.at(-1);
@@ -72,7 +98,8 @@ function overridden(
     const entry = entries.get(fd);
     const callback = callbackOf(args);
     if (entry === undefined || callback === undefined) {
-      (original as (...all: unknown[]) => void)(fd, ...args);
+      if (args.some(isFunction)) checkNumber(fd);
+      (original as (...all: unknown[]) => void)(fd, ...args.map(safeForNode));
       return;
     }
     if (entry.idle !== undefined) {
@@ -192,6 +219,7 @@ function register(fd: number, flags: number, { engine = 'auto' }: OpenOptions): 
  * ```
  */
 export function close(fd: number, callback?: node.NoParamCallback): void {
+  if (callback === undefined || typeof callback === 'function') checkNumber(fd);
   const entry = entries.get(fd);
   const closeNow = (): void => {
     entries.delete(fd);
@@ -232,6 +260,7 @@ export function close(fd: number, callback?: node.NoParamCallback): void {
  * ```
  */
 export function closeSync(fd: number): void {
+  checkNumber(fd);
   if ((entries.get(fd)?.busy ?? 0) > 0) throw nodeError(-EBUSY, 'close');
   entries.delete(fd);
   node.closeSync(fd);
@@ -265,7 +294,7 @@ export const read = named<typeof node.read>(
       position: at,
       signal,
     } = readArguments(first, second, length, position, last);
-    const view = new Uint8Array(buffer.buffer, buffer.byteOffset + offset, bytes);
+    const view = bytesOf(buffer).subarray(offset, offset + bytes);
     return async (file) => [bytes === 0 ? 0 : await file.read(view, at, signal), buffer];
   }),
   'bytesRead',
@@ -299,7 +328,7 @@ export const write = named<typeof node.write>(
       return async (file) => [await file.write(bytes, laxPosition(second)), data];
     }
     const { buffer, offset, length, position: at, signal } = writeArguments(data, second, third, position, last);
-    const view = new Uint8Array(buffer.buffer, buffer.byteOffset + offset, length);
+    const view = bytesOf(buffer).subarray(offset, offset + length);
     return async (file) => [length === 0 ? 0 : await file.write(view, at, signal), data];
   }),
   'bytesWritten',
@@ -428,6 +457,7 @@ export const fdatasync = flusher(node.fdatasync, true);
 export const readFile = ((path: node.PathOrFileDescriptor, ...args: unknown[]): void => {
   const callback = callbackOf(args);
   if (callback === undefined || typeof path === 'number') {
+    if (typeof path === 'number') checkNumber(path);
     (node.readFile as (...all: unknown[]) => void)(path, ...args);
     return;
   }
@@ -445,6 +475,7 @@ function writer(
   return (path, data, ...args) => {
     const callback = callbackOf(args);
     if (callback === undefined || typeof path === 'number') {
+      if (typeof path === 'number') checkNumber(path);
       (original as (...all: unknown[]) => void)(path, data, ...args);
       return;
     }

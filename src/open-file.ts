@@ -9,7 +9,7 @@ import { SEEK_CUR, SEEK_END, SEEK_SET } from './abi/file.ts';
 import { onAbort, throwIfAborted } from './abort.ts';
 import { type Alignment, alignmentOf } from './alignment.ts';
 import { putBounce, takeBounce } from './bounce.ts';
-import { isResizable, locate, located, Memory } from './buffer.ts';
+import { bytesOf, isResizable, locate, located, Memory, sizeOf } from './buffer.ts';
 import type { EngineName, EngineSource } from './engine.ts';
 import { fileEngines } from './engines/select.ts';
 import { AioError, abortError, EINVAL, nodeError } from './errors.ts';
@@ -755,10 +755,6 @@ function clamp(value: number, most: number): number {
   return Math.min(Math.max(value, 0), most);
 }
 
-function bytesOf(view: ArrayBufferView): Uint8Array {
-  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-}
-
 /**
  * What was read into memory that is given to the program: from `start` to `end`. What was in the rest before would go with it to whoever gets its
  * ArrayBuffer, another thread for one.
@@ -770,13 +766,13 @@ export function cutOff(memory: Buffer, end: number, start = 0): Buffer {
 
 /** Of a view, from its byte `offset` on; itself where that is all of it. */
 export function partOf(view: ArrayBufferView, offset: number, length: number): ArrayBufferView {
-  if (offset === 0 && length === view.byteLength) return view;
-  return new Uint8Array(view.buffer, view.byteOffset + offset, length);
+  if (offset === 0 && length === sizeOf(view)) return view;
+  return bytesOf(view).subarray(offset, offset + length);
 }
 
 function lengthOf(views: readonly ArrayBufferView[]): number {
   let length = 0;
-  for (const view of views) length += view.byteLength;
+  for (const view of views) length += sizeOf(view);
   return length;
 }
 

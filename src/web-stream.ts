@@ -1,4 +1,5 @@
 import { type ReadableByteStreamController, ReadableStream, type UnderlyingByteSource } from 'node:stream/web';
+import { bytesOf } from './buffer.ts';
 import { invalidArgType } from './errors.ts';
 import { type FileHandle, hold, openFileOf, release } from './file.ts';
 import type { OpenFile } from './open-file.ts';
@@ -103,7 +104,7 @@ class Source implements UnderlyingByteSource {
   /** Reads into memory of the reader's. It gave that to the stream, and cannot get at it before it is answered. */
   async #fill(controller: ReadableByteStreamController, view: ArrayBufferView): Promise<void> {
     const { signal } = this.#abort;
-    const memory = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+    const memory = bytesOf(view);
     hold(this.#handle);
     try {
       const read = this.#file.direct

@@ -4,10 +4,12 @@ import * as fs from 'node:fs/promises';
 import type { Stream } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
 import { fileURLToPath } from 'node:url';
+import { types } from 'node:util';
+import { bytesOf } from './buffer.ts';
 import type { EngineName } from './engine.ts';
 import { abortError, invalidArgType, invalidArgValue, nodeError } from './errors.ts';
 import { type Abortable, FileHandle, open, openFileOf } from './file.ts';
-import { checkSignal, isView, type WholeFileOptions, wholeFileOptions } from './file-arguments.ts';
+import { checkSignal, isView, type WholeFileOptions, wholeFileOptions, withoutMinusZero } from './file-arguments.ts';
 import { cutOff, type OpenFile } from './open-file.ts';
 
 /** One transfer of many. */
@@ -120,7 +122,8 @@ async function readInto(
   const made: unknown = typeof given === 'function' ? given(size) : given;
   const called = typeof given === 'function' ? 'options.buffer()' : 'options.buffer';
   if (!isView(made)) throw invalidArgType(called, 'an instance of Buffer, TypedArray, or DataView', made);
-  const buffer = Buffer.from(made.buffer, made.byteOffset, made.byteLength);
+  const bytes = bytesOf(made);
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   if (size > buffer.length) {
     throw invalidArgValue(`${called}.byteLength`, `is smaller than the file size of ${size} bytes`, buffer.length);
   }
@@ -151,13 +154,18 @@ interface WholeWrite {
   readonly flush: boolean;
 }
 
+/** What all typed arrays inherit from. */
+const TypedArray = Object.getPrototypeOf(Uint8Array) as new () => object;
+
 function checkWrite(data: unknown, options: WholeFileOptions): WholeWrite {
   const flush = options.flush ?? false;
   if (typeof flush !== 'boolean') throw invalidArgType('options.flush', 'of type boolean', flush);
   const encoding = (options.encoding || 'utf8') as BufferEncoding;
   const signal = checkSignal(options.signal, 'signal');
   if (isView(data)) return { bytes: data, parts: [], encoding, signal, flush };
-  if (isIterable(data)) return { bytes: undefined, parts: data, encoding, signal, flush };
+  // What inherits from typed arrays and is none has nobody's iterator.
+  if (isIterable(data) && !(data instanceof TypedArray))
+    return { bytes: undefined, parts: data, encoding, signal, flush };
   if (typeof data !== 'string') {
     throw invalidArgType('data', 'of type string or an instance of Buffer, TypedArray, or DataView', data);
   }
@@ -169,6 +177,38 @@ export async function writeWholeFile(handle: FileHandle, data: unknown, given: u
   await writeAll(handle, checkWrite(data, wholeFileOptions(given, WRITE_DEFAULTS)));
 }
 
+/** One after the other, as `for await` does it, with words for what does not iterate as it says. */
+async function* stepsOf(parts: Iterable<Bytes> | AsyncIterable<Bytes>): AsyncGenerator<Bytes> {
+  const { [Symbol.asyncIterator]: later, [Symbol.iterator]: now }: Partial<AsyncIterable<Bytes> & Iterable<Bytes>> =
+    parts;
+  const make: unknown = later ?? now;
+  const iterator: unknown = typeof make === 'function' ? Reflect.apply(make, parts, []) : undefined;
+  if (!isIterator(iterator)) throw notIterable(parts);
+  // Nobody returns to one that has ended or failed by itself.
+  let under = false;
+  try {
+    for (;;) {
+      under = false;
+      const step: unknown = await iterator.next();
+      if (typeof step !== 'object' || step === null) throw notIterable(parts);
+      const { done, value }: { done?: unknown; value?: unknown } = step;
+      if (done) return;
+      under = true;
+      yield (await value) as Bytes;
+    }
+  } finally {
+    if (under && typeof iterator.return === 'function') await iterator.return();
+  }
+}
+
+function isIterator(value: unknown): value is AsyncIterator<Bytes> {
+  return typeof value === 'object' && value !== null && 'next' in value && typeof value.next === 'function';
+}
+
+function notIterable(value: unknown): TypeError {
+  return invalidArgType('data', 'iterable, with an iterator that gives objects', value);
+}
+
 async function writeAll(handle: FileHandle, { bytes, parts, encoding, signal }: WholeWrite): Promise<void> {
   const file = openFileOf(handle);
   checkAborted(signal);
@@ -176,7 +216,7 @@ async function writeAll(handle: FileHandle, { bytes, parts, encoding, signal }: 
     await writePart(file, bytes, signal);
     return;
   }
-  for await (const part of parts) {
+  for await (const part of stepsOf(parts)) {
     checkAborted(signal);
     await writePart(file, isView(part) ? part : Buffer.from(part, encoding), signal);
     checkAborted(signal);
@@ -184,7 +224,7 @@ async function writeAll(handle: FileHandle, { bytes, parts, encoding, signal }: 
 }
 
 async function writePart(file: OpenFile, view: ArrayBufferView, signal: AbortSignal | undefined): Promise<void> {
-  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  const bytes = bytesOf(view);
   for (let done = 0; done < bytes.length; done += WRITE_BYTES) {
     checkAborted(signal);
     await file.writeAll(bytes.subarray(done, done + WRITE_BYTES), null, signal);
@@ -339,7 +379,7 @@ const COPY_BYTES = 2 ** 20;
 export async function copyFile(src: PathLike, dest: PathLike, mode: number = 0): Promise<void> {
   // What Node would refuse, it refuses itself.
   if (!isPath(src) || !isPath(dest) || (mode !== 0 && mode !== COPYFILE_EXCL)) {
-    await fs.copyFile(src, dest, mode);
+    await fs.copyFile(src, dest, withoutMinusZero(mode));
     return;
   }
   let made = false;
@@ -374,7 +414,7 @@ async function likeSource(to: FileHandle, source: Stats, there: Stats): Promise<
 
 function isPath(path: unknown): path is PathLike {
   if (path instanceof URL) return path.protocol === 'file:';
-  return (typeof path === 'string' || path instanceof Uint8Array) && !textOf(path).includes('\0');
+  return (typeof path === 'string' || types.isUint8Array(path)) && !textOf(path).includes('\0');
 }
 
 function shown(path: PathLike): string {

@@ -1,5 +1,6 @@
 /** The simulated disk as programs see it: a small file system in memory, an engine for contexts, and FileHandles. */
 import { constants, type Mode, type OpenMode } from 'node:fs';
+import { types } from 'node:util';
 import { SEEK_CUR, SEEK_SET } from '../abi/file.ts';
 import type { Alignment } from '../alignment.ts';
 import { locate, located } from '../buffer.ts';
@@ -440,6 +441,10 @@ class Core implements HandleCore {
   }
 
   async utimes(_atime: unknown, mtime: string | number | Date): Promise<void> {
-    this.#inode('futimes').changedMs = mtime instanceof Date ? mtime.getTime() : Number(mtime) * 1000;
+    if (typeof mtime !== 'number' && typeof mtime !== 'string' && !types.isDate(mtime)) {
+      throw invalidArgType('mtime', 'of type number, string or an instance of Date', mtime);
+    }
+    const changedMs = types.isDate(mtime) ? mtime.getTime() : Number(mtime) * 1000;
+    this.#inode('futimes').changedMs = changedMs;
   }
 }

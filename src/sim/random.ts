@@ -3,6 +3,8 @@
  * and in every version of every runtime.
  */
 
+import { checkInteger, invalidArgType, outOfRange } from '../errors.ts';
+
 /** A stream of random numbers that a seed decides. */
 export interface SimulatedRandom {
   /** An integer from 0 up to `count`, not included. */
@@ -51,16 +53,21 @@ export class Random implements SimulatedRandom {
   }
 
   below(count: number): number {
+    checkInteger('count', count, 0, 2 ** 53);
     // 53 bits make an exact fraction below 1; one multiplication of doubles is the same everywhere.
     const fraction = ((this.#next() >>> 5) * 2 ** 26 + (this.#next() >>> 6)) / 2 ** 53;
     return Math.floor(fraction * count);
   }
 
   between(min: number, max: number): number {
+    checkInteger('min', min, Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+    checkInteger('max', max, min, Number.MAX_SAFE_INTEGER);
     return min + this.below(max - min + 1);
   }
 
   chance(probability: number): boolean {
+    if (typeof probability !== 'number') throw invalidArgType('probability', 'of type number', probability);
+    if (Number.isNaN(probability)) throw outOfRange('probability', 'a number', probability);
     if (probability <= 0) return false;
     return probability >= 1 || this.#next() < probability * 2 ** 32;
   }
