@@ -7,6 +7,7 @@ import {
   checkIodepth,
   checkPlace,
   fail,
+  NO_METHODS,
   optionsOf,
   type Plan,
   planOf,
@@ -76,6 +77,8 @@ export class ReadStream extends Readable {
   /** Given out so far. */
   bytesRead = 0;
 
+  /** The constructor came to its end. Where it threw, node:stream goes on all the same. */
+  #made = false;
   readonly #file: StreamFile;
   readonly #plan: Plan;
   readonly #chunk: number;
@@ -97,7 +100,7 @@ export class ReadStream extends Readable {
       if (start !== undefined && start > end) throw outOfRange('start', `<= "end" (here: ${end})`, start);
     }
     checkIodepth(given);
-    super({ ...rest, highWaterMark, autoDestroy: autoClose } as ReadableOptions);
+    super({ ...rest, ...NO_METHODS, highWaterMark, autoDestroy: autoClose } as ReadableOptions);
     this.#file = file;
     this.#chunk = this.readableHighWaterMark;
     this.#plan = planOf(given, this.#chunk);
@@ -108,8 +111,9 @@ export class ReadStream extends Readable {
     this.start = start;
     this.end = end;
     this.pos = start;
-    file.attach(this, this.close);
     if (signal) addAbortSignal(signal, this);
+    file.attach(this, this.close);
+    this.#made = true;
   }
 
   get #state(): StreamState {
@@ -139,6 +143,7 @@ export class ReadStream extends Readable {
 
   /** @internal */
   override _construct(callback: (error?: Error | null) => void): void {
+    if (!this.#made) return;
     this.#file.open((error) => {
       if (error !== null) {
         callback(error);

@@ -4,6 +4,8 @@ import { setMaxListeners } from 'node:events';
 import { close, constants, fstatSync, type OpenMode, type PathLike, readFileSync, type Stats } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { types } from 'node:util';
+import { bytesOf } from './buffer.ts';
 import type { EngineName } from './engine.ts';
 import { checkInteger, invalidArgType, invalidArgValue, outOfRange } from './errors.ts';
 import { FileHandle, hold, open, openFileOf, release } from './file.ts';
@@ -47,6 +49,16 @@ export interface StreamOptions {
 }
 
 const MOST_IODEPTH = 1024;
+
+/** What node:stream would take for the methods of a stream that is made by options alone. A Buffer has one of these names, too. */
+export const NO_METHODS = {
+  construct: undefined,
+  destroy: undefined,
+  final: undefined,
+  read: undefined,
+  write: undefined,
+  writev: undefined,
+};
 
 /** The options as an object of their own, with Node's checks. */
 export function optionsOf<T extends StreamOptions>(options: unknown): T {
@@ -110,10 +122,10 @@ export function checkIodepth({ iodepth }: StreamOptions): void {
 
 function pathOf(path: unknown): string | Buffer {
   const plain = path instanceof URL ? fileURLToPath(path) : path;
-  if (typeof plain !== 'string' && !(plain instanceof Uint8Array)) {
+  if (typeof plain !== 'string' && !types.isUint8Array(plain)) {
     throw invalidArgType('path', 'of type string or an instance of Buffer or URL', path);
   }
-  if (typeof plain === 'string' ? plain.includes('\0') : plain.includes(0)) {
+  if (typeof plain === 'string' ? plain.includes('\0') : bytesOf(plain).includes(0)) {
     throw invalidArgValue('path', 'must be a string, Uint8Array, or URL without null bytes', plain);
   }
   return plain as string | Buffer;

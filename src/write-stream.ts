@@ -11,6 +11,7 @@ import {
   fail,
   MERGED_BYTES,
   makeAbort,
+  NO_METHODS,
   optionsOf,
   planOf,
   StreamFile,
@@ -117,6 +118,8 @@ export class WriteStream extends Writable {
   /** As given. */
   flush: boolean;
 
+  /** The constructor came to its end. Where it threw, node:stream goes on all the same. */
+  #made = false;
   readonly #stream: StreamFile;
   readonly #depth: number;
   /** Bytes of a transfer that small chunks are gathered into. */
@@ -181,7 +184,7 @@ export class WriteStream extends Writable {
     }
     if (start !== undefined) checkPlace('start', start);
     checkIodepth(given);
-    super({ ...rest, decodeStrings: true, autoDestroy: autoClose } as WritableOptions);
+    super({ ...rest, ...NO_METHODS, decodeStrings: true, autoDestroy: autoClose } as WritableOptions);
     if (encoding) this.setDefaultEncoding(encoding);
     this.#stream = file;
     const { writableHighWaterMark: waiting } = this;
@@ -196,8 +199,9 @@ export class WriteStream extends Writable {
     this.start = start;
     this.pos = start;
     this.flush = flush ?? false;
-    file.attach(this, this.close);
     if (signal) addAbortSignal(signal, this);
+    file.attach(this, this.close);
+    this.#made = true;
   }
 
   get #state(): StreamState {
@@ -283,6 +287,7 @@ export class WriteStream extends Writable {
 
   /** @internal */
   override _construct(callback: (error?: Error | null) => void): void {
+    if (!this.#made) return;
     this.#stream.open((error) => {
       if (error !== null) {
         callback(error);
