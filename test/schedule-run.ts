@@ -1019,8 +1019,13 @@ export class Runner {
     return found;
   }
 
-  /** The statuses that a request may end with. */
-  #outcomes({ plan, answered, detached }: RequestModel): string[] {
+  /** The statuses that a request may end with; one that was in progress when it was to be canceled may still end so. */
+  #outcomes(model: RequestModel): string[] {
+    const outcomes = this.#uncanceled(model);
+    return model.answered === 'in-progress' ? [...outcomes, 'ERR_AIO_CANCELED'] : outcomes;
+  }
+
+  #uncanceled({ plan, answered, detached }: RequestModel): string[] {
     assert.ok(plan);
     const { target, reads, writes, position, length, aligned } = plan;
     if (detached)
