@@ -117,6 +117,7 @@ const env = {
   UBSAN_OPTIONS: `halt_on_error=1:print_stacktrace=1:log_path=${join(reports, 'ubsan')}`,
   FILEAIO_ASAN_CHECKS: checks,
   FILEAIO_SOAK_SHIM: shim,
+  FILEAIO_CHILD_TIMEOUT_MS: '600000',
 };
 
 /** Prints what was found. A warning that more memory was asked for than there is, as tests do, is no finding. */

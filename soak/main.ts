@@ -203,7 +203,8 @@ async function soakWorkers(shelves: readonly Shelf[]): Promise<void> {
   }
 }
 
-const descriptorsBefore = leftOver().descriptors;
+/** What the runtime has of its own; libuv of newer Node has a ring. */
+const before = leftOver();
 const shelves = [new Shelf(1, true), new Shelf(2, false)];
 const opened: number[] = [];
 const tasks: Promise<void>[] = [];
@@ -239,12 +240,12 @@ console.log(`soak: ${names.join(', ')}; ${minutes} minutes, seed ${seed}, Linux 
 while (!env.stopped && performance.now() - begun < totalMs) {
   await Promise.race([delay(everyMs), failed]);
   sampler.sample();
-  const before = sums.transfers;
+  const transfersBefore = sums.transfers;
   carry();
   const now = performance.now();
-  rates.push(((sums.transfers - before) / (now - lastSample)) * 1000);
+  rates.push(((sums.transfers - transfersBefore) / (now - lastSample)) * 1000);
   lastSample = now;
-  if (sums.transfers > before) lastMoved = now;
+  if (sums.transfers > transfersBefore) lastMoved = now;
   if (now - lastMoved > HANG_MS) {
     console.error(`soak: FAILED: nothing has moved for ${HANG_MS / 1000} s`);
     process.exit(1);
@@ -273,15 +274,16 @@ if (failure === undefined) {
 for (const fd of opened) closeSync(fd);
 // Idle queues close their contexts, and what was dropped is collected and closed.
 let left = leftOver();
-for (let tries = 0; tries < 100 && (left.kernels > 0 || left.descriptors > descriptorsBefore); tries++) {
+for (let tries = 0; tries < 100 && (left.kernels > before.kernels || left.descriptors > before.descriptors); tries++) {
   globalThis.gc?.();
   await delay(50);
   left = leftOver();
 }
-if (left.kernels > 0) failures.push(`${left.kernels} kernel contexts or rings are left when everything is closed`);
+if (left.kernels > before.kernels)
+  failures.push(`${left.kernels - before.kernels} kernel contexts or rings are left when everything is closed`);
 // The event loop makes some of its own when it is first used.
-if (left.descriptors > descriptorsBefore + 2) {
-  failures.push(`${left.descriptors - descriptorsBefore} descriptors are left when everything is closed`);
+if (left.descriptors > before.descriptors + 2) {
+  failures.push(`${left.descriptors - before.descriptors} descriptors are left when everything is closed`);
 }
 env.look();
 for (const { measure, growth, certain, flat } of verdicts) {

@@ -107,7 +107,8 @@ export function child(
       cwd,
       env: { ...process.env, NODE_TEST_CONTEXT: undefined, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: 60_000,
+      // A build that is several times slower, as under sanitizers, asks for more.
+      timeout: Number(process.env.FILEAIO_CHILD_TIMEOUT_MS ?? 60_000),
       killSignal: 'SIGKILL',
     });
     let stdout = '';
