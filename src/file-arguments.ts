@@ -64,6 +64,8 @@ function readPosition(position: unknown, length: number): Position {
 /** A length as Node has it, which makes a number of everything that can be made one. */
 function coercedLength(value: unknown): number {
   if (typeof value === 'number') return value;
+  // "a,b" is no number. Without asking for it: the text of an array of holes can be larger than all memory.
+  if (isArray(value) && value.length > 1) return 0;
   try {
     return (value as number) | 0;
   } catch (error) {

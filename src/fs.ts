@@ -16,6 +16,7 @@ import {
   laxPosition,
   readArguments,
   vectorOptions,
+  withoutMinusZero,
   writeArguments,
 } from './file-arguments.ts';
 import { OpenFile } from './open-file.ts';
@@ -54,16 +55,30 @@ function isFunction(value: unknown): boolean {
 
 /** For the same reason: its native code knows no proxies of arrays, and believes what a view says of its length. */
 function safeForNode(value: unknown): unknown {
-  if (isView(value) && sizeOf(value) !== value.byteLength) {
-    throw invalidArgValue('buffer', 'has another length than it says', value.byteLength);
+  if (isView(value)) {
+    if (sizeOf(value) !== value.byteLength) {
+      throw invalidArgValue('buffer', 'has another length than it says', value.byteLength);
+    }
+    return value;
   }
-  if (!isArray(value)) return value;
+  if (!isArray(value)) return withoutMinusZero(value);
   const safe = types.isProxy(value) ? checkViews(value) : value;
   for (let index = 0; index < safe.length; index++) {
     if (!isView(safe[index])) break; // Node refuses it there
     safeForNode(safe[index]);
   }
   return safe;
+}
+
+/** The options of a transfer as they are now: Node looks at them more than once. */
+function frozen(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || isView(value) || isArray(value)) return value;
+  const kept: Record<string, unknown> = {};
+  for (const name of ['buffer', 'offset', 'length', 'position', 'encoding', 'flag', 'mode', 'flush', 'signal']) {
+    const option = (value as Record<string, unknown>)[name];
+    if (option !== undefined) kept[name] = safeForNode(option);
+  }
+  return kept;
 }
 
 /** Node's functions take their callback last, wherever that is. */
@@ -99,7 +114,10 @@ function overridden(
     const callback = callbackOf(args);
     if (entry === undefined || callback === undefined) {
       if (args.some(isFunction)) checkNumber(fd);
-      (original as (...all: unknown[]) => void)(fd, ...args.map(safeForNode));
+      (original as (...all: unknown[]) => void)(
+        fd,
+        ...args.map((arg, index) => safeForNode(index === 0 && original === node.write ? arg : frozen(arg))),
+      );
       return;
     }
     if (entry.idle !== undefined) {
@@ -151,6 +169,10 @@ export const open = ((path: node.PathLike, ...args: unknown[]): void => {
   }
   const [flags, mode] = args.slice(0, -1);
   const { given, wanted, options } = openFlags(flags as node.OpenMode | OpenOptions, mode as node.Mode);
+  // Node would take it for the callback.
+  if (typeof options.mode === 'function') {
+    throw invalidArgValue('mode', 'must be a 32-bit unsigned integer or an octal string', options.mode);
+  }
   node.open(path, wanted, options.mode, (error, fd) => {
     if (error !== null) {
       callback(error);
@@ -458,7 +480,7 @@ export const readFile = ((path: node.PathOrFileDescriptor, ...args: unknown[]): 
   const callback = callbackOf(args);
   if (callback === undefined || typeof path === 'number') {
     if (typeof path === 'number') checkNumber(path);
-    (node.readFile as (...all: unknown[]) => void)(path, ...args);
+    (node.readFile as (...all: unknown[]) => void)(path, ...args.map(frozen));
     return;
   }
   const [options] = args.slice(0, -1);
@@ -476,7 +498,7 @@ function writer(
     const callback = callbackOf(args);
     if (callback === undefined || typeof path === 'number') {
       if (typeof path === 'number') checkNumber(path);
-      (original as (...all: unknown[]) => void)(path, data, ...args);
+      (original as (...all: unknown[]) => void)(path, safeForNode(data), ...args.map(frozen));
       return;
     }
     const [options] = args.slice(0, -1);

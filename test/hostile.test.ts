@@ -181,6 +181,7 @@ describe('what hostile input has found', () => {
       () => fs.close({ constructor: { name: Symbol('x') } } as never, nothing),
       coded('ERR_INVALID_ARG_TYPE'),
     );
+    assert.throws(() => fs.open(path, { mode: nothing } as never, nothing), coded('ERR_INVALID_ARG_VALUE'));
     const views = new Proxy([Buffer.alloc(4)], {});
     await new Promise<void>((resolve, reject) =>
       fs.readv(fd, views, 0, (error) => (error ? reject(error) : resolve())),

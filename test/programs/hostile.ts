@@ -39,7 +39,11 @@ function complain(what: string, error: unknown): void {
 }
 
 process.on('unhandledRejection', (error) => complain('an unhandled rejection', error));
-process.on('uncaughtException', (error) => complain('an uncaught exception', error));
+process.on('uncaughtException', (error) => {
+  // From a callback of Node's own function, which looked at an option once more.
+  if (error instanceof Hostility && !error.stack?.includes('/src/')) ofNode++;
+  else complain('an uncaught exception', error);
+});
 process.on('warning', () => undefined);
 
 /** Anything may be thrown that has a code, and what hostile code threw itself; a revoked proxy, and a class that is called, throw for themselves. */
@@ -187,9 +191,10 @@ class Round {
       }
     }
     // Without a callback, node:fs throws where nobody is: that is its documented way.
-    if (name === 'fileaio/fs close' && given[1]?.value === undefined)
+    if (name === 'fileaio/fs close' && given[1]?.value === undefined) {
+      given[0] ??= { value: undefined, label: 'undefined' };
       given[1] = { value: this.#world.callback(), label: 'a callback' };
-    given[0] ??= { value: undefined, label: 'undefined' };
+    }
     const what = `${name}(${given.map(({ label }) => label).join(', ')})`;
     if (trace) writeSync(2, `${'  '.repeat(this.#depth)}${what}\n`);
     recent.push(`${'  '.repeat(this.#depth)}${what}`);
