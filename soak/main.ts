@@ -4,7 +4,17 @@
  * byte that is read is checked, memory that was given back is watched, and what the process uses must not grow.
  */
 import assert from 'node:assert/strict';
-import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  linkSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -16,7 +26,7 @@ import { COUNTERS, type Counter, Environment, Region } from './environment.ts';
 import { soakHandles, soakStreams } from './files.ts';
 import { plot } from './plot.ts';
 import { soakRequests } from './requests.ts';
-import { leftOver, Sampler } from './sampler.ts';
+import { leftOver, OF_WORKERS, Sampler } from './sampler.ts';
 import type { WorkerTask } from './worker.ts';
 
 const USAGE = `Usage: npm run soak -- [--minutes N] [--rate N] [--svg FILE] [--seed N] [--memory-may-grow]
@@ -103,6 +113,7 @@ class Shelf {
     this.direct = direct;
     this.path = join(directory, direct ? 'direct' : 'buffered');
     writeFileSync(this.path, '');
+    linkSync(this.path, this.path + OF_WORKERS);
   }
 
   open(flags: number): number {
@@ -150,7 +161,7 @@ async function oneWorker(shelf: Shelf, region: Region, engine: EngineName, gener
   const shared = new SharedArrayBuffer(SHARED);
   const task: WorkerTask = {
     engine,
-    path: shelf.path,
+    path: shelf.path + OF_WORKERS,
     direct: shelf.direct,
     file: shelf.file,
     first: region.first,
@@ -274,7 +285,11 @@ if (failure === undefined) {
 for (const fd of opened) closeSync(fd);
 // Idle queues close their contexts, and what was dropped is collected and closed.
 let left = leftOver();
-for (let tries = 0; tries < 100 && (left.kernels > before.kernels || left.descriptors > before.descriptors); tries++) {
+for (
+  let tries = 0;
+  tries < 100 && (left.kernels > before.kernels || left.descriptors.length > before.descriptors.length);
+  tries++
+) {
   globalThis.gc?.();
   await delay(50);
   left = leftOver();
@@ -282,8 +297,10 @@ for (let tries = 0; tries < 100 && (left.kernels > before.kernels || left.descri
 if (left.kernels > before.kernels)
   failures.push(`${left.kernels - before.kernels} kernel contexts or rings are left when everything is closed`);
 // The event loop makes some of its own when it is first used.
-if (left.descriptors > before.descriptors + 2) {
-  failures.push(`${left.descriptors - before.descriptors} descriptors are left when everything is closed`);
+if (left.descriptors.length > before.descriptors.length + 2) {
+  failures.push(
+    `${left.descriptors.length - before.descriptors.length} descriptors are left when everything is closed: ${left.descriptors.join(', ')}`,
+  );
 }
 env.look();
 for (const { measure, growth, certain, flat } of verdicts) {
