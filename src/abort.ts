@@ -20,7 +20,11 @@ export function onAbort(signal: AbortSignal, run: () => void): () => void {
     calls.delete(run);
     if (calls.size > 0 || waiting.get(signal)?.calls !== calls) return;
     waiting.delete(signal);
-    signal.removeEventListener('abort', listener);
+    try {
+      signal.removeEventListener('abort', listener);
+    } catch {
+      // Of somebody's own making. The call has ended all the same; its caller must hear of it.
+    }
   };
 }
 
@@ -32,10 +36,19 @@ function listen(signal: AbortSignal): Waiting {
   };
   const made = { calls, listener };
   if (typeof signal.addEventListener === 'function') {
-    waiting.set(signal, made);
     signal.addEventListener('abort', listener, { once: true });
+    waiting.set(signal, made);
   }
   return made;
+}
+
+/** For a call that has ended, which nothing may keep from saying so. */
+export function hasAborted(signal: AbortSignal): boolean {
+  try {
+    return signal.aborted;
+  } catch {
+    return false;
+  }
 }
 
 /** Throws the AbortError of a signal that has aborted. */

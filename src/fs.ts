@@ -14,6 +14,7 @@ import {
   encode,
   isView,
   laxPosition,
+  plainMode,
   readArguments,
   vectorOptions,
   withoutMinusZero,
@@ -164,7 +165,7 @@ function named<T>(call: (...args: never[]) => void, ...names: readonly string[])
 export const open = ((path: node.PathLike, ...args: unknown[]): void => {
   const callback = callbackOf(args);
   if (callback === undefined) {
-    (node.open as (...all: unknown[]) => void)(path, ...args);
+    (node.open as (...all: unknown[]) => void)(path, ...args.map(plainMode));
     return;
   }
   const [flags, mode] = args.slice(0, -1);

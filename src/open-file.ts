@@ -6,7 +6,7 @@
 import { constants as files, fstatSync } from 'node:fs';
 import { availableParallelism, constants } from 'node:os';
 import { SEEK_CUR, SEEK_END, SEEK_SET } from './abi/file.ts';
-import { onAbort, throwIfAborted } from './abort.ts';
+import { hasAborted, onAbort, throwIfAborted } from './abort.ts';
 import { type Alignment, alignmentOf } from './alignment.ts';
 import { putBounce, takeBounce } from './bounce.ts';
 import { bytesOf, isResizable, locate, located, Memory, sizeOf } from './buffer.ts';
@@ -731,7 +731,7 @@ function withdrawOnAbort(call: Call, signal: AbortSignal): void {
   const forget = onAbort(signal, () => call.queue?.withdraw(call));
   call.done = () => {
     forget();
-    if (signal.aborted) call.reject(abortError(signal));
+    if (hasAborted(signal)) call.reject(abortError(signal));
     else done(call);
   };
 }

@@ -137,6 +137,24 @@ describe('what hostile input has found', () => {
     await assert.rejects(waiting, coded('ABORT_ERR'));
   });
 
+  test('a signal that cannot be left does not keep a call from its end', async (t) => {
+    const handle = await promises.open(import.meta.filename ?? fileURLToPath(import.meta.url));
+    t.after(() => handle.close());
+    const throws = (): never => {
+      throw new Hostility('not now');
+    };
+    let looks = 0;
+    const signal = {
+      get aborted(): boolean {
+        return looks++ < 2 ? false : throws();
+      },
+      addEventListener: () => undefined,
+      removeEventListener: throws,
+    };
+    const { bytesRead } = await handle.read(Buffer.alloc(10), { position: 0, signal: signal as never });
+    assert.equal(bytesRead, 10);
+  });
+
   test('a waker that shows another cell the second time is looked at once', () => {
     const ctx = new AioContext({ maxRequests: 1, engine: 'threads' });
     let looks = 0;
