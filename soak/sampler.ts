@@ -19,11 +19,11 @@ interface Snapshot {
 const MIB = 2 ** 20;
 
 export const MEASURES: readonly Measure[] = [
-  { title: 'Resident memory', unit: 'MiB', tolerance: 16, read: ({ memory }) => memory.rss / MIB },
+  { title: 'Resident memory', unit: 'MiB', tolerance: 32, read: ({ memory }) => memory.rss / MIB },
   { title: 'JavaScript heap', unit: 'MiB', tolerance: 4, read: ({ memory }) => memory.heapUsed / MIB },
   { title: 'Memory outside the heap', unit: 'MiB', tolerance: 8, read: ({ memory }) => memory.external / MIB },
   { title: 'Descriptors', unit: '', tolerance: 6, read: () => descriptors().length },
-  { title: 'Mappings', unit: '', tolerance: 60, read: ({ maps }) => maps.length },
+  { title: 'Mappings', unit: '', tolerance: 150, read: ({ maps }) => maps.length },
   { title: 'Kernel contexts and rings', unit: '', tolerance: 4, read: ({ maps }) => maps.filter(isKernels).length },
   { title: 'Threads', unit: '', tolerance: 3, read: ({ threads }) => threads },
   // Of the whole machine: contexts of other programs count, too. One context that is left is about a hundred.
