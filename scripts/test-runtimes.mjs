@@ -16,7 +16,8 @@ const all = readdirSync(join(root, 'test'))
   .sort()
   .map((name) => `test/${name}`);
 // What tests the build, the command line and the processes of Node itself has nothing to say about another runtime.
-const own = /^test\/(architecture|availability|bench|cli|crash|docs|examples|faults|readme|security|soak)/;
+const own =
+  /^test\/(architecture|availability|bench|cli|crash|docs|examples|faults|platforms|prebuilds|readme|security|soak)/;
 const library = all.filter((file) => !own.test(file));
 
 const ownReason = `${all.filter((file) => own.test(file)).join(', ')} test the build, the command line, processes that are killed and what the documentation shows, which run on Node`;

@@ -93,6 +93,7 @@ export function deniesDirect(fd: number): boolean {
 
 /** Whether this descriptor is open with O_DIRECT. Reads /proc: for error messages, not for the hot path. */
 export function isDirect(fd: number): boolean {
+  if (constants.O_DIRECT === undefined) return false; // macOS, Windows
   try {
     const flags = /^flags:\s+([0-7]+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
     return flags !== undefined && (Number.parseInt(flags, 8) & constants.O_DIRECT) !== 0;

@@ -129,6 +129,7 @@ async function lookInto(path: string): Promise<FileInfo> {
 
 /** Why the file cannot be opened with O_DIRECT, found by doing it; `undefined` if it can. */
 async function refusal(path: string): Promise<string | undefined> {
+  if (constants.O_DIRECT === undefined) return `${process.platform} has none`;
   try {
     const handle = await open(path, constants.O_RDONLY | constants.O_DIRECT);
     await handle.close();

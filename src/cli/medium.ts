@@ -15,6 +15,7 @@ export function deviceSize(stat: Stats): number | undefined {
 }
 
 function read(path: string): string | undefined {
+  if (process.platform !== 'linux') return undefined;
   try {
     return readFileSync(path, 'utf8');
   } catch {

@@ -80,6 +80,9 @@ export function checkKind(path: string, found: Stats): void {
 
 /** How a mode opens its file. */
 function openFlags({ mode, direct }: TargetWish): number {
+  if (direct && constants.O_DIRECT === undefined) {
+    throw new CliError(EXIT_IO, `${process.platform} has no O_DIRECT. Run it with --no-direct`);
+  }
   const access = !writes(mode) ? constants.O_RDONLY : reads(mode) ? constants.O_RDWR : constants.O_WRONLY;
   return access | (direct ? constants.O_DIRECT : 0);
 }

@@ -45,6 +45,7 @@ const BLOCK_SLICE_MS = 100;
 const UNARMED_SLICE_MS = 10;
 
 function readSysctl(path: string): number | undefined {
+  if (process.platform !== 'linux') return undefined;
   try {
     return Number(readFileSync(path, 'utf8'));
   } catch {
