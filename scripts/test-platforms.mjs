@@ -13,6 +13,7 @@ const FILES = ['threads', 'file-handle', 'file-differential', 'file-fs'];
 const WITHOUT = [
   [/./, /has no O_DIRECT/, 'it tests direct I/O, which the platform does not have'],
   [/misaligned/, /./, 'it tests direct I/O, which the platform does not have'],
+  [/^buffered files go to io_uring/, /threads/, 'it tests how the engines of Linux are chosen'],
   [/^files that do not know their size: of \/proc/, /\/proc/, 'it reads a file of /proc'],
   [
     /^every name of node:fs|^has every member of node:fs/,
