@@ -768,11 +768,13 @@ export class Runner {
     const code = `contexts[${context.index}].wait(${optionsOf(options, `controller${number}.signal`)})`;
     this.statements.push(`const wait${number} = ended(${code});`);
     this.#tally.calls++;
+    // Before the call: this thread may have to stand back for long on its way out of it.
+    const startMs = this.#world.now();
     const promise = context.context.wait(real(options, controller.signal));
     const waiter: Waiter = {
       options,
       controller,
-      startMs: this.#world.now(),
+      startMs,
       code: `wait${number}`,
       outcome: undefined,
       settled: promise.then(
