@@ -40,8 +40,9 @@ function complain(what: string, error: unknown): void {
 
 process.on('unhandledRejection', (error) => complain('an unhandled rejection', error));
 process.on('uncaughtException', (error) => {
-  // From a callback of Node's own function, which looked at an option once more.
-  if (error instanceof Hostility && !error.stack?.includes('/src/')) ofNode++;
+  // Node's own function looked at an option once more, or called a function that cannot be called.
+  const theirs = error instanceof Hostility || /on a proxy that has been revoked|without 'new'/.test(error.message);
+  if (theirs && !error.stack?.includes('/src/')) ofNode++;
   else complain('an uncaught exception', error);
 });
 process.on('warning', () => undefined);
