@@ -12,7 +12,7 @@ export async function step(name, run) {
   try {
     const said = await run();
     passed++;
-    console.log(`ok    ${name}${typeof said === 'string' ? `: ${said}` : ''} ${seconds()}`);
+    console.log(`ok    ${name}${typeof said === 'string' && said !== '' ? `: ${said}` : ''} ${seconds()}`);
   } catch (error) {
     if (error instanceof Skip) {
       skipped++;
