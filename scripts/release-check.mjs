@@ -47,5 +47,5 @@ await step('the package', () => {
   return closing(said);
 });
 await step('nothing of it changed the tree', () => assert.equal(run('git', 'status', '--porcelain'), ''));
-console.log(`fileaio ${version}, Node ${process.version}: to publish it, npm publish`);
+console.log(`fileaio ${version}, Node ${process.version}`);
 finish();
