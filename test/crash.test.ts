@@ -231,7 +231,7 @@ async function lives(
       if (powered) safe = below;
     };
     const writing = append(file, { number, position: end, block, acknowledge, when }).catch(() => undefined);
-    await disk.sleep(disk.random.between(0.1, 25));
+    await disk.sleep(disk.random.between(1, 250) / 10);
     powered = false;
     const { writesTorn, writesLost } = disk.powerLoss();
     unsafe += writesTorn + writesLost;
