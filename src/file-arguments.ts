@@ -56,7 +56,7 @@ function readPosition(position: unknown, length: number): Position {
   if (position === null || position === undefined) return null;
   if (typeof position === 'number') return checkSafeInteger('position', position, -1) < 0 ? null : position;
   if (typeof position !== 'bigint') throw invalidArgType('position', 'of type bigint or integer', position);
-  const most = 2n ** 63n - 1n - BigInt(length | 0);
+  const most = 2n ** 63n - 1n - BigInt(Number.isInteger(length) ? length : length | 0);
   if (position < -1n || position > most) throw outOfRange('position', `>= -1 && <= ${most}`, position);
   return position < 0n ? null : position;
 }

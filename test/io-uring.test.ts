@@ -4,6 +4,7 @@ import { constants, openSync, readdirSync, readFileSync, writeSync } from 'node:
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import * as abi from '../src/abi/uring.ts';
+import { DRIVER } from '../src/engine.ts';
 import { ioUringWith } from '../src/engines/io-uring.ts';
 import { AioContext, AioRequest, AlignedPool, allocBuffer } from '../src/index.ts';
 import { loadNative } from '../src/native.ts';
@@ -16,7 +17,7 @@ const BLOCK = 4096;
 
 /** A context whose rings have sizes of our choice. */
 function sized(t: TestContext, maxRequests: number, sizes: { sqEntries: number; cqEntries: number }): AioContext {
-  return context(t, { maxRequests, engine: ioUringWith(sizes) as never });
+  return context(t, { maxRequests, engine: { [DRIVER]: ioUringWith(sizes) } });
 }
 
 /** A FIFO that nobody writes to, until the test does. */
