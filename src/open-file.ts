@@ -4,6 +4,7 @@
  * transfers only. Both are made up for here.
  */
 import { constants as files, fstatSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { availableParallelism, constants } from 'node:os';
 import { SEEK_CUR, SEEK_END, SEEK_SET } from './abi/file.ts';
 import { hasAborted, onAbort, throwIfAborted } from './abort.ts';
@@ -41,6 +42,8 @@ export interface Descriptors {
   alignmentOf(fd: number): Alignment;
   /** Turns O_DIRECT on and off; `false` where that cannot be done. */
   setDirect(fd: number, direct: boolean): boolean;
+  /** Opens the same file once more, for writing and without O_DIRECT; `undefined` where that cannot be done. */
+  reopen(fd: number, append: boolean): Promise<{ readonly fd: number; close(): Promise<void> } | undefined>;
 }
 
 /** A position that means the current one. */
@@ -77,6 +80,10 @@ const kernel: Descriptors = {
     native.setStatusFlags(fd, direct ? flags | O_DIRECT : flags & ~O_DIRECT);
     return true;
   },
+
+  // See proc_pid_fd(5): opening such a link makes an open file of its own, also where the name is gone.
+  reopen: (fd, append) =>
+    open(`/proc/self/fd/${fd}`, files.O_WRONLY | (append ? files.O_APPEND : 0)).catch(() => undefined),
 };
 
 const UNALIGNED: Alignment = { buffer: 1, offset: 1, source: 'none needed: the file goes through the page cache' };
@@ -417,13 +424,37 @@ export class OpenFile {
       throwIfAborted(signal);
       const rest = done === 0 ? view : view.subarray(done);
       const at = position === HERE || this.append ? position : Number(position) + done;
-      const bytes = direct
-        ? await this.#writeDirect([rest], at, signal)
-        : await this.#transfer(WRITE, [rest], at, signal);
+      const bytes = await (direct
+        ? this.#writeDirect([rest], at, signal)
+        : this.direct
+          ? this.#writeIndirect(rest, at, signal)
+          : this.#transfer(WRITE, [rest], at, signal));
       // A device that takes nothing, and says nothing: another try would be the same for ever.
       if (bytes === 0) throw nodeError(-ENOSPC, 'write');
       done += bytes;
       progress.bytes += bytes;
+    }
+  }
+
+  /**
+   * What fills no block, with O_DIRECT off. Where a server has the file (FUSE), O_DIRECT is part of how it was opened there, and taking it off
+   * here changes nothing for it: then through a descriptor that never had it.
+   */
+  async #writeIndirect(view: Uint8Array, position: number | bigint, signal: AbortSignal | undefined): Promise<number> {
+    try {
+      return await this.#transfer(WRITE, [view], position, signal);
+    } catch (error) {
+      const code = error instanceof Error && 'code' in error ? error.code : undefined;
+      if (code !== 'EINVAL' && code !== 'ERR_AIO_MISALIGNED') throw error;
+      // The other descriptor has a current position of its own.
+      if (position === HERE && !this.append) throw error;
+      const again = await this.#descriptors.reopen(this.fd, this.append);
+      if (again === undefined) throw error;
+      try {
+        return await new OpenFile(again.fd, { append: this.append, engine: this.engine }).write(view, position, signal);
+      } finally {
+        await again.close();
+      }
     }
   }
 

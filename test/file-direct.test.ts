@@ -1,6 +1,6 @@
 /** Files that are open for direct I/O: they do what buffered ones do, whatever the shape of a read, and refuse what is not safe. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   closeSync,
   openSync,
@@ -21,7 +21,7 @@ import * as fileaio from '../src/promises.ts';
 import { chosen } from './conformance.ts';
 import { type Api, asNode24, compare, content, directSequences, handleNames, invokeIt, World } from './file-model.ts';
 import { lacks, runtime } from './runtime.ts';
-import { coded, O_DIRECT, O_RDONLY, scratch } from './support.ts';
+import { child, coded, O_DIRECT, O_RDONLY, scratch, script } from './support.ts';
 
 type Handle = Awaited<ReturnType<typeof fileaio.open>>;
 
@@ -488,4 +488,38 @@ test('a buffered file needs no alignment, and says so', async (t) => {
   assert.deepEqual([handle.alignment.buffer, handle.alignment.offset], [1, 1]);
   assert.equal((await handle.write(Buffer.from('text'), 1, 2, 3)).bytesWritten, 2);
   assert.equal(readFileSync(path, 'latin1'), '\0\0\0ex');
+});
+
+test('where O_DIRECT cannot be taken off, since a server has the file open with it, ends that fill no block are written all the same', async (t) => {
+  if (runtime !== 'node') return t.skip('it puts strace under the arguments of Node');
+  if (spawnSync('strace', ['-V']).status !== 0) return t.skip('strace is not installed');
+  const program = script(
+    t,
+    `
+      import { open } from './src/promises.ts';
+      const [, , path = ''] = process.argv;
+      for (const engine of ['io-uring', 'kernel-aio', 'threads'] as const) {
+        const handle = await open(path + engine, { flags: 'w', direct: true, engine });
+        await handle.writeFile('x'.repeat(10_001));
+        await handle.appendFile('y'.repeat(777));
+        await handle.close();
+        const appending = await open(path + engine, { flags: 'a', direct: true, engine });
+        await appending.appendFile('z');
+        await appending.close();
+        const stream = (await open(path + engine, { flags: 'r+', direct: true, engine })).createWriteStream({ start: 5 });
+        await new Promise((resolve, reject) => stream.on('error', reject).end('12345', resolve as () => void));
+      }
+    `,
+  );
+  const base = join(scratch(t), 'of-');
+  for (const engine of ['io-uring', 'kernel-aio', 'threads']) writeFileSync(base + engine, '');
+  const paths = ['io-uring', 'kernel-aio', 'threads'].flatMap((engine) => ['-P', base + engine]);
+  // The kernel is not told: what fcntl(2) of these files says is "done", and nothing has happened.
+  const deaf = ['-qq', '-o', '/dev/null', ...paths, '-e', 'trace=fcntl', '-e', 'inject=fcntl:retval=0'];
+  const { code, stderr } = await child('strace', [...deaf, process.execPath, ...program, base]);
+  assert.equal(code, 0, stderr);
+  const expected = `xxxxx12345${'x'.repeat(9_991)}${'y'.repeat(777)}z`;
+  for (const engine of ['io-uring', 'kernel-aio', 'threads']) {
+    assert.equal(readFileSync(base + engine, 'utf8'), expected, engine);
+  }
 });

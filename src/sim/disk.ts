@@ -118,6 +118,7 @@ export class SimulatedDisk implements EngineSource {
       [DRIVER]: this[DRIVER],
       seek: (fd, offset, whence) => seek(device, fd, offset, whence),
       alignmentOf: () => device.alignment,
+      reopen: async () => undefined,
       setDirect: (fd, direct) => {
         if (!device.isOpen(fd)) return false;
         device.descriptor(fd, 'fcntl').direct = direct;
