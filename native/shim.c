@@ -570,6 +570,8 @@ static void port_poll_closed(uv_handle_t *handle) {
 
 /* So often a call that gives back may be refused in a row, before there is no more hope. */
 #define MAX_REFUSED 1000
+/* And so often interrupted: signals come without end only where something makes every call fail. */
+#define MAX_INTERRUPTED 100000
 
 /* Not on the event loop's thread: io_destroy waits for everything in flight and for an RCU grace period, about 30 ms. */
 static void destroy(struct port *port) {
@@ -644,13 +646,15 @@ static bool ring_quiesce(const struct ring *ring) {
 #endif
   if (!canceled) ring_cancel_each(ring, at);
   bool quiet = false;
-  for (refused = 0; refused < MAX_REFUSED;) {
+  int interrupted = 0;
+  for (refused = 0; refused < MAX_REFUSED && interrupted < MAX_INTERRUPTED;) {
     unsigned completed = atomic_load(tail);
     atomic_store(head, completed); /* room for completions that overflowed */
     quiet = atomic_load(consumed) == completed;
     if (quiet) break;
-    if (enter(ring->fd, 0, 1, IORING_ENTER_GETEVENTS, 100000) >= 0 || errno == ETIME) refused = 0;
+    if (enter(ring->fd, 0, 1, IORING_ENTER_GETEVENTS, 100000) >= 0 || errno == ETIME) refused = interrupted = 0;
     else if (errno != EINTR) refused++;
+    else interrupted++;
   }
   if (at != ring->at) munmap(at, ring->bytes);
   return quiet;

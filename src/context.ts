@@ -161,6 +161,13 @@ export interface Taker {
 export let takeFrom: (context: AioContext, taker: Taker) => () => void;
 
 /**
+ * Ends what {@link takeFrom} began, where looking for completions fails for good: the event loop is not kept alive for them any longer.
+ * What is pending stays the context's, and with it the memory that the kernel may still use. Returns what looks once more: it hands
+ * out what has ended by then, and says whether the context has everything back and can be closed.
+ */
+export let leave: (context: AioContext, taker: Pick<Taker, 'taken'>) => () => boolean;
+
+/**
  * {@link AioContext.inflight} of all contexts of this thread together, also of those that FileHandles, streams and the functions of
  * `fileaio/promises` use: what a program that hangs waits for. Calls that have not got to an engine yet, because there are 256 before
  * them, are not in it.
@@ -242,6 +249,8 @@ export class AioContext {
   #waiter: Waiter | undefined;
   #taker: Taker | undefined;
   #takerArmed = false;
+  /** Its taker has given up. */
+  #left = false;
   #closing: Promise<void> | undefined;
   #lastTurn: number;
 
@@ -307,6 +316,19 @@ export class AioContext {
     takeFrom = (context, taker) => {
       context.#taker = taker;
       return () => context.#look(taker);
+    };
+    leave = (context, taker) => {
+      context.#left = true;
+      context.#takerArmed = false;
+      context.#engine.disarm();
+      return () => {
+        try {
+          context.#give(taker);
+        } catch {
+          return false; // as before
+        }
+        return context.#pending === 0;
+      };
     };
     inflight = () => {
       const found: InflightRequest[] = [];
@@ -783,14 +805,18 @@ export class AioContext {
     }
   }
 
+  #give(taker: Pick<Taker, 'taken'>): void {
+    this.#reap();
+    if (this.#doneCount === 0) return;
+    const result = this.#handOut(Infinity, 'completed');
+    taker.taken(result.completed);
+    this.#tell(result);
+  }
+
   #look(taker: Taker): void {
+    if (this.#left) return;
     try {
-      this.#reap();
-      if (this.#doneCount > 0) {
-        const result = this.#handOut(Infinity, 'completed');
-        taker.taken(result.completed);
-        this.#tell(result);
-      }
+      this.#give(taker);
       if (this.#pending > 0) {
         this.#takerArmed = true;
         this.#engine.arm();

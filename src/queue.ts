@@ -3,7 +3,7 @@
  * down in one batch. It is made when there is something to do, and closed soon after there is nothing.
  */
 
-import { AioContext, type Taker, takeFrom } from './context.ts';
+import { AioContext, leave, type Taker, takeFrom } from './context.ts';
 import { DRIVER, type EngineName, type EngineSource } from './engine.ts';
 import { AioError, EINTR } from './errors.ts';
 import { failure } from './outcome.ts';
@@ -107,6 +107,8 @@ export class Queue implements Taker {
   #renewed = false;
   #used = false;
   #idle: NodeJS.Timeout | undefined;
+  /** Contexts whose completions could not be found out any more: each looks once more, and says whether that was the end of it. */
+  #left: (() => boolean)[] = [];
   readonly #onTick = (): void => this.#flush(monotonicMs());
   readonly #onTurn = (): void => {
     const now = monotonicMs();
@@ -128,6 +130,7 @@ export class Queue implements Taker {
   open(): void {
     this.#used = true;
     if (this.#context !== undefined) return;
+    this.#left = this.#left.filter((isEmpty) => !isEmpty());
     const context = makeContext(this.#source);
     this.#context = context;
     this.#look = takeFrom(context, this);
@@ -268,9 +271,7 @@ export class Queue implements Taker {
    * makes a new one. What the old one has under way ends there.
    */
   #retire(context: AioContext): void {
-    clearInterval(this.#idle);
-    this.#context = undefined;
-    this.#look = ignore;
+    this.#drop();
     const closeIfDone = (): void => {
       if (context.pending === 0) void context.close();
     };
@@ -279,10 +280,17 @@ export class Queue implements Taker {
         this.taken(completed);
         closeIfDone();
       },
-      failed: (error) => this.#lookAgain(error, look),
+      failed: (error) => this.#lookAgain(error, context, look),
     });
     for (const call of this.#submitted) call.look = look;
     closeIfDone();
+  }
+
+  /** The next call makes a context anew. */
+  #drop(): void {
+    clearInterval(this.#idle);
+    this.#context = undefined;
+    this.#look = ignore;
   }
 
   #later(run: () => void): void {
@@ -331,24 +339,45 @@ export class Queue implements Taker {
 
   /** For the context: what has completed cannot be found out. Asked again for a while; after that nobody can wait any longer. */
   failed(error: unknown): void {
-    this.#lookAgain(error, this.#look);
+    if (this.#context !== undefined) this.#lookAgain(error, this.#context, this.#look);
   }
 
-  #lookAgain(error: unknown, look: () => void): void {
+  #lookAgain(error: unknown, context: AioContext, look: () => void): void {
     if (this.#retries++ < MAX_RETRIES) {
       this.#later(look);
       return;
     }
     this.#retries = 0;
-    // The requests stay the context's, and with them what the kernel may still use.
-    for (const call of this.#submitted) {
-      if (call.stage !== 'submitted' || call.look !== look) continue;
+    const submitted = this.#submitted.splice(0);
+    const lost = submitted.filter((call) => call.look === look);
+    for (const call of submitted) if (call.look !== look) call.index = this.#submitted.push(call) - 1;
+    const current = context === this.#context;
+    if (current) this.#drop();
+    this.#leave(context);
+    for (const call of lost) {
       call.failure = error;
       call.stage = 'abandoned';
       call.transfer.abandoned = true;
       call.done(call);
     }
-    if (look === this.#look) this.#failWaiting(error);
+    if (current) this.#failWaiting(error);
+  }
+
+  /**
+   * The requests stay the context's, and with them the memory that the kernel may still write to; the program can end all the same. Should
+   * the kernel answer again by the time that another context is made, this one is closed.
+   */
+  #leave(context: AioContext): void {
+    const look = leave(context, {
+      taken: (completed) => {
+        for (const request of completed) if (request instanceof Call) this.#finish(request);
+      },
+    });
+    this.#left.push(() => {
+      const empty = look();
+      if (empty) void context.close();
+      return empty;
+    });
   }
 
   /** There is no context to be had any more. What waits goes elsewhere, or fails. */
@@ -392,10 +421,8 @@ export class Queue implements Taker {
     const used = this.#used;
     this.#used = false;
     if (used || this.#submitted.length > 0 || this.#hasWaiting) return;
-    clearInterval(this.#idle);
     const context = this.#context;
-    this.#context = undefined;
-    this.#look = ignore;
+    this.#drop();
     this.#free.length = 0;
     void context?.close();
   }
