@@ -404,7 +404,9 @@ const [major = 0] = process.versions.node.split('.').map(Number);
 export function asNode24(target: unknown, name: string, args: readonly unknown[]): unknown {
   if (keepsNoTimes && name === 'copyFile') return copyWithTimes(target, name, args);
   if (major >= 26 && name === 'readFile') return withoutPath(target, name, args);
-  const call = major < 24 && name === 'read' && property(target, 'fd') !== undefined ? readArguments(args) : undefined;
+  const fd = property(target, 'fd');
+  // A closed handle looks at none of its arguments.
+  const call = major < 24 && name === 'read' && fd !== undefined && fd !== -1 ? readArguments(args) : undefined;
   if (call === undefined || call.position === undefined || call.position === null) return invokeIt(target, name, args);
   const { position } = call;
   if (Number.isSafeInteger(position) && Number(position) >= -1) return invokeIt(target, name, args);

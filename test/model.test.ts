@@ -163,6 +163,9 @@ const everyStep: Schedule = {
     { do: 'wokenSync', context: 0 },
     { do: 'wakeup', context: 0 },
     { do: 'waitSync', context: 0, options: { timeoutMs: 0 } },
+    // Takes the wake-up where waitSync is refused.
+    { do: 'wait', context: 0, options: { timeoutMs: 0 } },
+    { do: 'settle', context: 0 },
     { do: 'prepare', request: 4, as: transferring('prepareWrite', 'file', 19_000, [5000], 'part') },
     { do: 'transfer', request: 4 },
     { do: 'submit', context: 0, requests: [4] },
