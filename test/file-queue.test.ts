@@ -115,14 +115,42 @@ describe('the queue of an engine', () => {
        const calls = Array.from({ length: 5 }, () => handle.read(allocBuffer(512), 0, 512, 0));
        const ends = await Promise.allSettled(calls);
        console.log(ends.map(({ reason }) => reason.code).join());
-       await handle.close();
-       process.exit(0);`,
+       await handle.close();`,
     );
     if (ended === undefined) return undefined;
     assert.equal(ended.stdout, 'EINVAL,EINVAL,EINVAL,EINVAL,EINVAL\n', ended.stderr);
     assert.equal(ended.code, 0);
     return undefined;
   });
+
+  for (const errno of ['EIO', 'EINTR']) {
+    test(`completions that a ring does not give out any more (${errno}) fail the calls, and the program ends`, async (t) => {
+      if (!available.includes('io-uring')) return t.skip('there is no io_uring here');
+      if (ringsOfLibuv > 0) return t.skip('libuv has a ring of its own here, and ends the process over its errors');
+      const fifo = join(scratch(t), 'fifo');
+      execFileSync('mkfifo', [fifo]);
+      const { path } = scratchFile(t, 4096);
+      // The first submission is the read that nothing ends; whatever comes after it fails.
+      const ended = await traced(
+        t,
+        ['-e', 'trace=io_uring_enter', '-e', `inject=io_uring_enter:error=${errno}:when=3+`],
+        `${IMPORTS}
+         const handle = await open('${fifo}', { flags: 'r+', engine: 'io-uring' });
+         const file = await open('${path}', { engine: 'io-uring' });
+         const first = handle.read(Buffer.alloc(10)).catch(({ code }) => code);
+         await new Promise(setImmediate);
+         const second = await file.read(Buffer.alloc(64), 0, 64, 0).then(({ bytesRead }) => bytesRead);
+         await handle.write('abc').catch(() => {});
+         console.log(second, await first);
+         await file.close();
+         await handle.close();`,
+      );
+      if (ended === undefined) return undefined;
+      assert.equal(ended.stdout, `64 ${errno}\n`, ended.stderr);
+      assert.equal(ended.code, 0);
+      return undefined;
+    });
+  }
 
   test('a call that was given up brings nothing into the memory that its caller has back', async (t) => {
     if (!available.includes('kernel-aio')) return t.skip('there is no kernel AIO here');

@@ -182,6 +182,11 @@ const everyStep: Schedule = {
   dispose: false,
 };
 
+/** What completes together does so in any order, where several threads do it. */
+function inOrder(line: string): string {
+  return line.replace(/( \d+:\w+:\d+)+$/, (completions) => completions.split(' ').sort().join(' '));
+}
+
 /** The program prints, line by line, what the runner saw. */
 async function samePrinted(t: TestContext, one: Case): Promise<void> {
   const { statements, printed } = await runIt(one, everyStep, { ...noTally });
@@ -191,7 +196,7 @@ async function samePrinted(t: TestContext, one: Case): Promise<void> {
   });
   const ended = await child(process.execPath, script(t, text));
   assert.equal(ended.stderr, '');
-  assert.deepEqual(ended.stdout.trim().split('\n'), printed);
+  assert.deepEqual(ended.stdout.trim().split('\n').map(inOrder), printed.map(inOrder));
   assert.deepEqual([ended.code, ended.signal], [0, null]);
 }
 

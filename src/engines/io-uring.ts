@@ -47,7 +47,7 @@ const FIXED_BUFFERS = 16;
 const FIXED_BUFFER_BYTES = 2 ** 30;
 
 /** Calls in a row that a signal, or a shortage, may spoil before something is wrong. */
-const MAX_FAILED_ENTERS = 1000;
+const MAX_FAILED_ENTERS = 100;
 
 /** Pieces of put-off work that one call does at least, if there are so many (IO_LOCAL_TW_DEFAULT_MAX, io_uring/io_uring.c). */
 const WORK_PER_ENTER = 20;

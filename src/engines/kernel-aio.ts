@@ -37,7 +37,7 @@ const UNARMED_SUBMITS = 64;
 const IMMEDIATE_LOOKS = 100;
 
 /** Signals in a row that a look which does not block may meet, before something is wrong. */
-const MAX_INTERRUPTIONS = 1000;
+const MAX_INTERRUPTIONS = 100;
 
 /** A blocked thread looks up this often, so that worker.terminate() can end it. */
 const BLOCK_SLICE_MS = 100;
