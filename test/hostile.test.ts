@@ -30,7 +30,7 @@ function setting(name: string): number | undefined {
   return value === '' ? undefined : Number(value);
 }
 
-/** Limits of the process: files of 32 MiB, and no memory without end. What is over them is an error like any other. */
+/** Limits of the process: files of 32 MiB, and 2048 descriptors. What is over them is an error like any other. */
 const LIMITS = 'ulimit -f 65536; ulimit -n 2048; exec "$0" "$@"';
 
 /** Makes calls in a process of its own, and gives what it printed. */
