@@ -81,9 +81,13 @@ const kernel: Descriptors = {
     return true;
   },
 
-  // See proc_pid_fd(5): opening such a link makes an open file of its own, also where the name is gone.
-  reopen: (fd, append) =>
-    open(`/proc/self/fd/${fd}`, files.O_WRONLY | (append ? files.O_APPEND : 0)).catch(() => undefined),
+  async reopen(fd, append) {
+    const flags = loadNative().native?.statusFlags(fd) ?? files.O_RDONLY;
+    // Who may only read must not get to write this way.
+    if (flags < 0 || (flags & (files.O_WRONLY | files.O_RDWR)) === 0) return undefined;
+    // See proc_pid_fd(5): opening such a link makes an open file of its own, also where the name is gone.
+    return open(`/proc/self/fd/${fd}`, files.O_WRONLY | (append ? files.O_APPEND : 0)).catch(() => undefined);
+  },
 };
 
 const UNALIGNED: Alignment = { buffer: 1, offset: 1, source: 'none needed: the file goes through the page cache' };
@@ -123,6 +127,7 @@ export class OpenFile {
   readonly seekable: boolean;
   readonly alignment: Alignment;
   readonly #descriptors: Descriptors;
+  readonly #inUserSpace: boolean;
   readonly #engines: readonly (EngineName | EngineSource)[];
   #queue: Queue;
   /** For what happens at the current position. What has none takes both directions at once, as a terminal does. */
@@ -143,10 +148,10 @@ export class OpenFile {
     this.seekable = this.#descriptors.seek(fd, 0, SEEK_CUR) !== -ESPIPE;
     this.alignment = direct ? this.#descriptors.alignmentOf(fd) : UNALIGNED;
     this.#writes = this.seekable ? this.#reads : new Line();
-    const inUserSpace = source === undefined && isInUserSpace(fd);
-    this.#engines = source === undefined ? fileEngines(engine, direct, inUserSpace) : [source];
+    this.#inUserSpace = source === undefined && isInUserSpace(fd);
+    this.#engines = source === undefined ? fileEngines(engine, direct, this.#inUserSpace) : [source];
     this.#queue = openQueue(this.#engines);
-    if (this.engine === 'io-uring' && inUserSpace) {
+    if (this.engine === 'io-uring' && this.#inUserSpace) {
       throw new AioError(
         'ERR_AIO_NOT_SUPPORTED',
         `The engine 'io-uring' cannot be trusted with descriptor ${fd}, whose file system is a process (FUSE, virtiofs): where that answers with less than was asked for, at the end of a file for instance, io_uring goes on at the wrong place. Use 'threads', which is what 'auto' takes`,
@@ -438,23 +443,39 @@ export class OpenFile {
 
   /**
    * What fills no block, with O_DIRECT off. Where a server has the file (FUSE), O_DIRECT is part of how it was opened there, and taking it off
-   * here changes nothing for it: then through a descriptor that never had it.
+   * here changes nothing for it: then through a descriptor that never had it. A server is not asked first: a replicated one can take
+   * a second to refuse.
    */
   async #writeIndirect(view: Uint8Array, position: number | bigint, signal: AbortSignal | undefined): Promise<number> {
+    // The other descriptor has a current position of its own.
+    const elsewhere = position !== HERE || this.append;
+    if (elsewhere && this.#inUserSpace) {
+      const written = await this.#writeReopened(view, position, signal);
+      if (written !== undefined) return written;
+    }
     try {
       return await this.#transfer(WRITE, [view], position, signal);
     } catch (error) {
       const code = error instanceof Error && 'code' in error ? error.code : undefined;
-      if (code !== 'EINVAL' && code !== 'ERR_AIO_MISALIGNED') throw error;
-      // The other descriptor has a current position of its own.
-      if (position === HERE && !this.append) throw error;
-      const again = await this.#descriptors.reopen(this.fd, this.append);
-      if (again === undefined) throw error;
-      try {
-        return await new OpenFile(again.fd, { append: this.append, engine: this.engine }).write(view, position, signal);
-      } finally {
-        await again.close();
-      }
+      if (!elsewhere || (code !== 'EINVAL' && code !== 'ERR_AIO_MISALIGNED')) throw error;
+      const written = await this.#writeReopened(view, position, signal);
+      if (written === undefined) throw error;
+      return written;
+    }
+  }
+
+  /** Through the file opened once more; `undefined` where that cannot be done. */
+  async #writeReopened(
+    view: Uint8Array,
+    position: number | bigint,
+    signal: AbortSignal | undefined,
+  ): Promise<number | undefined> {
+    const again = await this.#descriptors.reopen(this.fd, this.append);
+    if (again === undefined) return undefined;
+    try {
+      return await new OpenFile(again.fd, { append: this.append, engine: this.engine }).write(view, position, signal);
+    } finally {
+      await again.close();
     }
   }
 

@@ -21,6 +21,9 @@ const DEADLINE_MS = 30_000;
 
 interface FileSystem extends Cleanup {
   readonly folder: string;
+  /** What the process has complained of, and when it has. */
+  complaints(): string;
+  hasComplained(pattern: RegExp): Promise<void>;
   /** The process behind it is gone at once. */
   die(): void;
 }
@@ -55,12 +58,15 @@ async function withFileSystem(t: TestContext, body: (fs: FileSystem) => Promise<
   server.stderr.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk;
   });
+  const hasComplained = async (pattern: RegExp): Promise<void> => {
+    while (!pattern.test(text)) await once(server.stderr, 'data', { signal: AbortSignal.timeout(DEADLINE_MS) });
+  };
   try {
     await Promise.race([
       once(server.stdout, 'data'),
       once(server, 'exit').then(() => Promise.reject(new Error(`no file system: ${text}`))),
     ]);
-    await body({ folder, die, after: (step) => steps.push(step) });
+    await body({ folder, die, complaints: () => text, hasComplained, after: (step) => steps.push(step) });
     for (const step of steps.reverse()) await step();
   } finally {
     // Without the process the kernel answers everything that waits for it with an error, and nothing can hang any more.
@@ -240,6 +246,36 @@ describe('a file system that misbehaves', () => {
         await assert.rejects(readFile(join(fs.folder, 'direct-broken')), refused);
         await assert.rejects(writeFile(join(fs.folder, 'direct-broken'), content(0, 1 << 18), { flag: 'r+' }), refused);
         assert.equal((await broken.read(Buffer.alloc(10), 0, 10, 0)).bytesRead, 10);
+      });
+    });
+  }
+
+  for (const engine of ['auto', ...available.filter((name) => name !== 'io-uring')] as const) {
+    test(`${engine}: ends that fill no block are written where the server keeps O_DIRECT, and it is never asked in vain`, async (t) => {
+      await withFileSystem(t, async (fs) => {
+        for (const way of ['cached', 'direct']) {
+          const path = join(fs.folder, `${way}-strict`);
+          const handle = await openFile(path, { flags: 'r+', direct: true, engine });
+          fs.after(() => handle.close());
+          await handle.writeFile(content(0, 10_004).fill('x', 10_000));
+          const stream = handle.createWriteStream({ start: 12_345, autoClose: false });
+          await new Promise<void>((resolve, reject) =>
+            stream.on('error', reject).end('y'.repeat(5000), () => resolve()),
+          );
+          const expected = content(0, 1 << 20)
+            .fill('x', 10_000, 10_004)
+            .fill('y', 12_345, 17_345);
+          assert.ok((await readFile(path)).equals(expected), way);
+          const reading = await openFile(path, { direct: true, engine });
+          fs.after(() => reading.close());
+          await assert.rejects(reading.writeFile('xyz'), { code: 'EBADF', syscall: 'write' });
+        }
+        assert.equal(fs.complaints(), '');
+        // As it is told of where somebody does ask.
+        const reference = await openWithNode(join(fs.folder, 'direct-strict'), constants.O_WRONLY | constants.O_DIRECT);
+        fs.after(() => reference.close());
+        await assert.rejects(reference.write(Buffer.alloc(5), 0, 5, 0), { code: 'EINVAL' });
+        await fs.hasComplained(/^refused\n$/);
       });
     });
   }

@@ -8,6 +8,8 @@ reaches this program with every read and write (FOPEN_DIRECT_IO). The second hal
   short   gives and takes 1,000 bytes at most (only "direct-": the kernel takes a short answer to a cached read for the file's end)
   broken  answers EIO to what reaches beyond 64 KiB, and to every fsync
   never   never answers reads that reach beyond 64 KiB
+  strict  holds O_DIRECT against who opened it so, for as long as it is open: writes of anything but whole blocks get EINVAL, and are
+          told of on the standard error output
 """
 
 import errno
@@ -26,7 +28,7 @@ except ImportError:
 SIZE = 1 << 20
 SOUND = 1 << 16
 SHORT = 1000
-KINDS = ("good", "late", "short", "broken", "never")
+KINDS = ("good", "late", "short", "broken", "never", "strict")
 NAMES = [f"{way}-{kind}" for way in ("cached", "direct") for kind in KINDS]
 
 
@@ -35,6 +37,8 @@ class Misbehaving(Operations):
         # Each 4 KiB hold their number, again and again.
         block = b"".join((n).to_bytes(4, "little") * 1024 for n in range(SIZE // 4096))
         self.data = {name: bytearray(block) for name in NAMES}
+        self.opened = 0
+        self.direct = set()
 
     def getattr(self, path, fh=None):
         if path == "/":
@@ -52,6 +56,10 @@ class Misbehaving(Operations):
         fi.direct_io = path.startswith("/direct-")
         # Otherwise the kernel drops what it has cached, and open(2) waits for reads that are under way.
         fi.keep_cache = not fi.direct_io
+        self.opened += 1
+        fi.fh = self.opened
+        if fi.flags & os.O_DIRECT:
+            self.direct.add(fi.fh)
         return 0
 
     def truncate(self, path, length, fh=None):
@@ -73,6 +81,9 @@ class Misbehaving(Operations):
 
     def write(self, path, data, offset, fi):
         name = path[1:]
+        if name.endswith("-strict") and fi.fh in self.direct and (offset % 512 or len(data) % 512):
+            os.write(2, b"refused\n")
+            raise FuseOSError(errno.EINVAL)
         taken = data[: self.misbehave(name, offset + len(data))]
         self.data[name][offset : offset + len(taken)] = taken
         return len(taken)
