@@ -3,7 +3,7 @@
  * function for "here" and "at a position", the kernel interfaces know positions only; and direct files take aligned
  * transfers only. Both are made up for here.
  */
-import { constants as files, fstatSync } from 'node:fs';
+import { constants as files, fstatSync, readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { availableParallelism, constants } from 'node:os';
 import { SEEK_CUR, SEEK_END, SEEK_SET } from './abi/file.ts';
@@ -82,13 +82,22 @@ const kernel: Descriptors = {
   },
 
   async reopen(fd, append) {
-    const flags = loadNative().native?.statusFlags(fd) ?? files.O_RDONLY;
-    // Who may only read must not get to write this way.
-    if (flags < 0 || (flags & (files.O_WRONLY | files.O_RDWR)) === 0) return undefined;
-    // See proc_pid_fd(5): opening such a link makes an open file of its own, also where the name is gone.
-    return open(`/proc/self/fd/${fd}`, files.O_WRONLY | (append ? files.O_APPEND : 0)).catch(() => undefined);
+    try {
+      // See proc_pid_fd(5): opening such a link makes an open file of its own, also where the name is gone. Who may only read must not get to
+      // write this way.
+      if (!isWritable(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))) return undefined;
+      return await open(`/proc/self/fd/${fd}`, files.O_WRONLY | (append ? files.O_APPEND : 0));
+    } catch {
+      return undefined;
+    }
   },
 };
+
+/** From proc_pid_fdinfo(5): the flags that it was opened with, in octal. */
+function isWritable(info: string): boolean {
+  const flags = Number.parseInt(/^flags:\s*([0-7]+)$/m.exec(info)?.[1] ?? '0', 8);
+  return (flags & (files.O_WRONLY | files.O_RDWR)) !== 0;
+}
 
 const UNALIGNED: Alignment = { buffer: 1, offset: 1, source: 'none needed: the file goes through the page cache' };
 
