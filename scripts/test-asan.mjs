@@ -19,9 +19,8 @@ import {
 import { createRequire } from 'node:module';
 import { release, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { root } from './run-tests.mjs';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 /** What exercises the shim: both kernel engines, memory, threads, handles. The command line runs the same code, and measures time. */
 const SUITES = [
   'availability',

@@ -2,21 +2,10 @@
 // are pinned by the lock file in test/consumers/packages/, and come from the npm registry into node_modules/.cache: no part of this project.
 // Where the registry cannot be reached, the tests say that they are skipped, and why.
 import { spawnSync } from 'node:child_process';
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { release } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { compile, end, root, testCommand, testFiles } from './run-tests.mjs';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const wanted = join(root, 'test/consumers/packages');
 const cache = join(root, 'node_modules/.cache/fileaio-consumers');
 const lock = 'package-lock.json';
@@ -51,30 +40,17 @@ function fetchPackages() {
   return undefined;
 }
 
-const given = process.argv.slice(2);
-const files =
-  given.length > 0
-    ? given
-    : readdirSync(join(root, 'test/consumers'))
-        .filter((name) => name.endsWith('.test.ts'))
-        .sort()
-        .map((name) => join('test/consumers', name));
-
+const files = testFiles('test/consumers');
 // They run on the package as it is shipped: compiled.
-const built = spawnSync(process.execPath, [join(root, 'scripts/build-ts.mjs')], { stdio: 'inherit' });
-if (built.status !== 0) process.exit(1);
+compile();
 const missing = fetchPackages();
-const ended = spawnSync(
-  process.execPath,
-  ['--import', 'tsx', '--test', '--test-concurrency=2', '--test-reporter=spec', ...files],
-  {
-    cwd: root,
-    stdio: 'inherit',
-    env: {
-      ...process.env,
-      ...(missing === undefined ? { FILEAIO_CONSUMERS: cache } : { FILEAIO_CONSUMERS_MISSING: missing }),
-    },
+const [program, ...args] = testCommand(files, '--test-concurrency=2');
+const ended = spawnSync(program, args, {
+  cwd: root,
+  stdio: 'inherit',
+  env: {
+    ...process.env,
+    ...(missing === undefined ? { FILEAIO_CONSUMERS: cache } : { FILEAIO_CONSUMERS_MISSING: missing }),
   },
-);
-console.log(`Linux ${release()}, Node ${process.version}, ${process.arch}`);
-process.exit(ended.status ?? 1);
+});
+end(ended.status);
