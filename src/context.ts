@@ -432,7 +432,8 @@ export class AioContext {
    * kernel engines wait for that process within this call. See docs/engines.md.
    *
    * @throws AioError `ERR_AIO_NOT_PREPARED`, `ERR_AIO_IN_PROGRESS` (also for a request that stands twice in the array),
-   * `ERR_AIO_CLOSED`, TypeError `ERR_INVALID_ARG_TYPE`: nothing was submitted, nothing changed.
+   * `ERR_AIO_BUFFER_DETACHED` (its buffer was transferred away since it was prepared), `ERR_AIO_CLOSED`, TypeError
+   * `ERR_INVALID_ARG_TYPE`: nothing was submitted, nothing changed.
    * @throws AioError `ERR_AIO_INSUFFICIENT_RESOURCES`: past `maxRequests`, or the kernel has no room. `error.submitted` of the
    * array went; the rest are still prepared.
    * @see io_submit(2)
