@@ -6,7 +6,7 @@ import type { Alignment } from '../alignment.ts';
 import { locate, located } from '../buffer.ts';
 import { DRIVER, type EngineDriver, type EngineSource } from '../engine.ts';
 import { simulated } from '../engines/simulated.ts';
-import { checkFd, checkInteger, errnoOf, invalidArgType, invalidArgValue, nodeError } from '../errors.ts';
+import { checkFd, checkInteger, errnoOf, invalidArgType, invalidArgValue, nodeError, systemError } from '../errors.ts';
 import { FileHandle, type HandleCore } from '../file.ts';
 import { numericFlags } from '../file-arguments.ts';
 import { type Descriptors, OpenFile } from '../open-file.ts';
@@ -128,7 +128,15 @@ export class SimulatedDisk implements EngineSource {
   }
 
   #alignmentOf(path: string): Alignment {
-    this.#device.names.need(checkPath(path), 'statx');
+    const checked = checkPath(path);
+    try {
+      this.#device.names.need(checked, 'statx');
+    } catch (error) {
+      // A question of this library, not of node:fs: it fails as it does on this machine's files.
+      const errno = error instanceof Error && 'errno' in error ? error.errno : undefined;
+      if (typeof errno !== 'number') throw error;
+      throw systemError(errno, 'statx', `asking what direct I/O on '${path}' needs`);
+    }
     return this.#device.alignment;
   }
 
