@@ -319,4 +319,25 @@ describe('on a replicated volume, mounted with FUSE', { skip, concurrency: false
       }
     });
   });
+
+  test('a server that answers no more is waited for, and then done without', async (t) => {
+    // All of them are connected then.
+    await volume.mountAnew();
+    await within('a silent server', 180, async () => {
+      const names = ofHandles.map((engine) => `silent-${engine}`);
+      const handles = await Promise.all(ofHandles.map((engine, i) => open(on(names[i] ?? ''), { flags: 'w', engine })));
+      const goOn = await volume.silence(2);
+      const began = performance.now();
+      try {
+        await Promise.all(handles.map((handle) => handle.write('said').then(() => handle.datasync())));
+      } finally {
+        goOn();
+      }
+      const seconds = ((performance.now() - began) / 1000).toFixed(1);
+      t.diagnostic(`${ofHandles.join(', ')}: acknowledged after ${seconds} s, network.ping-timeout being 5`);
+      for (const handle of handles) await handle.close();
+      await volume.healed();
+      for (const name of names) assert.deepEqual(new Set(volume.copies(name)), new Set([digest(Buffer.from('said'))]));
+    });
+  });
 });

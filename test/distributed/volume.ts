@@ -130,7 +130,7 @@ export class Volume {
     const bricks = volume.#folders.map((folder) => `${ADDRESS}:${folder}`);
     await gluster('a volume', 'volume', 'create', NAME, 'replica', String(REPLICAS), ...bricks, 'force');
     await volume.set('performance.strict-o-direct', 'on');
-    // It goes on giving the old size of a file for a while after a write has made that larger.
+    // What it remembers of a file's size may be older than a write that made the file larger.
     await volume.set('performance.stat-prefetch', 'off');
     await volume.set('network.ping-timeout', '5');
     await gluster('its start', 'volume', 'start', NAME);
@@ -199,6 +199,14 @@ export class Volume {
     assert.ok(pid > 0, `brick ${index} runs`);
     process.kill(pid, 'SIGKILL');
     await until(`brick ${index} is gone`, 30, async () => (await this.brick(index)).pid === -1);
+  }
+
+  /** Lets a server answer nothing, as one that has lost its network; what it returns lets it go on. */
+  async silence(index: number): Promise<() => void> {
+    const { pid } = await this.brick(index);
+    assert.ok(pid > 0, `brick ${index} runs`);
+    process.kill(pid, 'SIGSTOP');
+    return () => void process.kill(pid, 'SIGCONT');
   }
 
   /** Starts the servers that do not run. */
