@@ -12,16 +12,23 @@ import { Strace } from './strace.ts';
 /** A run takes milliseconds; what is not back by now hangs. */
 const DEADLINE_MS = 30_000;
 
-/** Whether the runtime's own event loop has a ring: then it must not have to do with descriptors while one call fails. */
-export function libuvHasRings(): boolean {
-  return readdirSync('/proc/self/fd').some((fd) => {
+function ringsOf(pid: number | 'self'): string[] {
+  return readdirSync(`/proc/${pid}/fd`).filter((fd) => {
     try {
-      return readlinkSync(`/proc/self/fd/${fd}`).includes('io_uring');
+      return readlinkSync(`/proc/${pid}/fd/${fd}`).includes('io_uring');
     } catch {
       return false;
     }
   });
 }
+
+/** Whether the runtime's own event loop has a ring: then it must not have to do with descriptors while one call fails. */
+export function libuvHasRings(): boolean {
+  return ringsOf('self').length > 0;
+}
+
+/** Runs in a row that libuv may end. It enters its ring now and then only, for the channel to this process. */
+const MOST_TRIES = 5;
 
 export interface Tally {
   readonly row: Row;
@@ -38,10 +45,13 @@ export interface Tally {
 class Subject {
   readonly #child: ChildProcess;
   readonly #log: string;
+  /** Those that it had before there was anything to do: libuv's. */
+  readonly #foreign: readonly string[];
 
   private constructor(child: ChildProcess, log: string) {
     this.#child = child;
     this.#log = log;
+    this.#foreign = ringsOf(child.pid ?? 0);
   }
 
   static async start(pool: number, log: string): Promise<Subject> {
@@ -64,7 +74,8 @@ class Subject {
     return exitCode === null && signalCode === null ? undefined : `the process ended with ${signalCode ?? exitCode}`;
   }
 
-  async run({ cell, options }: Injection): Promise<{ injected: boolean; verdict: Verdict }> {
+  /** `verdict` is missing where libuv met the fault, in a ring of its own, which it answers with an abort(). */
+  async run({ cell, options }: Injection): Promise<{ injected: boolean; verdict: Verdict | undefined }> {
     const strace = await Strace.attach(this.#child.pid ?? -1, options, this.#log);
     const aborter = new AbortController();
     const { signal } = aborter;
@@ -77,7 +88,11 @@ class Subject {
         once(this.#child, 'exit', { signal }).then(([code, by]) => wrong(`the process ended with ${by ?? code}`)),
       ]);
       const hung = this.#child.signalCode === 'SIGKILL';
-      return { verdict: hung ? wrong('hung') : verdict, injected: await strace.detach(cell.fault?.syscall ?? '') };
+      const injected = await strace.detach(cell.fault?.syscall ?? '');
+      if (this.#child.signalCode === 'SIGABRT' && this.#foreign.some((fd) => strace.failedOn(fd))) {
+        return { verdict: undefined, injected };
+      }
+      return { verdict: hung ? wrong('hung') : verdict, injected };
     } finally {
       clearTimeout(timer);
       aborter.abort();
@@ -110,7 +125,7 @@ export class Lane {
     const tally: Tally = { row, runs: 0, hit: 0, survived: 0, surfaced: 0, problems: 0 };
     for (const injection of injections) {
       const { fault } = injection.cell;
-      const { verdict, injected } = await (await this.#ready(row.pool ?? 4)).run(injection);
+      const { verdict, injected } = await this.#once(row, injection);
       tally.runs++;
       tally.surfaced += verdict.surfaced;
       tally.hit += Number(injected);
@@ -122,6 +137,15 @@ export class Lane {
       if (verdict.problems.length > 0) await this.#end();
     }
     return tally;
+  }
+
+  async #once(row: Row, injection: Injection): Promise<{ injected: boolean; verdict: Verdict }> {
+    for (let tries = 0; tries < MOST_TRIES; tries++) {
+      const { verdict, injected } = await (await this.#ready(row.pool ?? 4)).run(injection);
+      if (verdict !== undefined) return { verdict, injected };
+      await this.#end();
+    }
+    return { verdict: { problems: [`libuv met the fault ${MOST_TRIES} times in a row`], surfaced: 0 }, injected: true };
   }
 
   async #ready(pool: number): Promise<Subject> {

@@ -55,4 +55,9 @@ export class Strace {
     const failed = new RegExp(`(?:^| )${syscall}(?:\\(| resumed).*\\(INJECTED\\)`, 'm');
     return failed.test(readFileSync(this.#log, 'utf8'));
   }
+
+  /** Whether the call that was made to fail had this descriptor for its first argument. */
+  failedOn(fd: string): boolean {
+    return new RegExp(`(?:^| )\\w+\\(${fd},.*\\(INJECTED\\)`, 'm').test(readFileSync(this.#log, 'utf8'));
+  }
 }
