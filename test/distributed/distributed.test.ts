@@ -209,7 +209,7 @@ describe('on a replicated volume, mounted with FUSE', { skip, concurrency: false
   }
 
   for (const engine of ['auto', ...ofHandles]) {
-    test(`fileaio copy, ${engine}: there, on it and back, verified, and without a word of io_uring`, async (t) => {
+    test(`fileaio copy, ${engine}: there, on it and back, verified; io_uring is refused`, async (t) => {
       const source = join(directory ?? '', `source-${engine}`);
       const bytes = randomBytes(8 * 2 ** 20 + 1234);
       await writeFile(source, bytes);
