@@ -562,7 +562,8 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    * ```
    */
   createReadStream(options?: ReadStreamOptions): ReadStream {
-    return new ReadStream(this, options);
+    // As Node does it: a string, the encoding of other streams, says nothing here, and neither does what is inherited.
+    return new ReadStream(this, { ...options });
   }
 
   /**
@@ -583,7 +584,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    * ```
    */
   createWriteStream(options?: WriteStreamOptions): WriteStream {
-    return new WriteStream(this, options);
+    return new WriteStream(this, { ...options });
   }
 
   /**
@@ -601,7 +602,7 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
    * ```
    */
   readLines(options?: ReadStreamOptions): Interface {
-    return readLines(this, options);
+    return readLines(this, { ...options });
   }
 
   /**

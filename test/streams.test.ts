@@ -1289,6 +1289,26 @@ describe('streams, as those of Node', () => {
     }
   });
 
+  test('of streams of handles only what options have themselves counts, as in Node', async (t) => {
+    const path = join(scratch(t), 'data');
+    const odd = ['utf8', 'hex', 'bogus', 1, true, null, () => {}, Object.create({ start: 4, encoding: 'utf8' })];
+    for (const options of odd) {
+      const seen: unknown[] = [];
+      for (const opener of [node.promises.open, open]) {
+        writeFileSync(path, 'first\nsecond\n');
+        const reader = await opener(path);
+        const chunks: unknown[] = [];
+        for await (const chunk of reader.createReadStream(options as never)) chunks.push(chunk);
+        const lines: string[] = [];
+        for await (const line of (await opener(path)).readLines(options as never)) lines.push(line);
+        const writer = (await opener(path, 'w')).createWriteStream(options as never);
+        await new Promise((resolve, reject) => writer.on('error', reject).end('6869', resolve as never));
+        seen.push({ chunks, lines, written: readFileSync(path, 'utf8') });
+      }
+      assert.deepEqual(seen[1], seen[0], `${typeof options}`);
+    }
+  });
+
   test('options may be inherited, and the mark be null', async (t) => {
     const path = join(scratch(t), 'data');
     writeFileSync(path, '0123456789');
