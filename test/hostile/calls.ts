@@ -198,7 +198,7 @@ const table: Readonly<Record<string, readonly Role[]>> = {
   'fileaio AioContext.wakeup': [],
   'fileaio AioContext.associate': [(world, choices) => (choices.chance(0.5) ? fd : pool)(world, choices)],
   'fileaio AioContext.close': [],
-  'fileaio AioContext.Symbol(nodejs.asyncDispose)': [],
+  [`fileaio AioContext.${String(Symbol.asyncDispose)}`]: [],
   'fileaio AioError': [
     is('EIO', 'ERR_AIO_CLOSED'),
     is('what went wrong'),
@@ -261,7 +261,7 @@ const table: Readonly<Record<string, readonly Role[]>> = {
   'fileaio/promises FileHandle.chmod': [mode],
   'fileaio/promises FileHandle.chown': [is(process.getuid?.() ?? 0), is(process.getgid?.() ?? 0)],
   'fileaio/promises FileHandle.utimes': [time, time],
-  'fileaio/promises FileHandle.Symbol(nodejs.asyncDispose)': [],
+  [`fileaio/promises FileHandle.${String(Symbol.asyncDispose)}`]: [],
   'fileaio/promises open': [path, (world, choices) => (choices.chance(0.5) ? flags : opening)(world, choices), mode],
   'fileaio/promises readFile': [(world, choices) => (choices.chance(0.8) ? path : handle)(world, choices), wholeFile],
   'fileaio/promises writeFile': [
