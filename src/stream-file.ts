@@ -183,8 +183,8 @@ export function closeDescriptorsWith(using: typeof closeDescriptor): void {
 }
 
 /**
- * Handles of streams that do not close their file. The program may know the descriptor's number and close it by itself;
- * a handle that was collected after that would close what has the number by then.
+ * Handles that streams opened and have not closed. A stream that is dropped leaves its descriptor open, as those of Node do: Node 26 throws
+ * where a handle is collected, and a program that knows the number and has closed it would have what has it by then closed.
  */
 const left = new Set<FileHandle>();
 
@@ -275,7 +275,7 @@ export class StreamFile {
       (handle) => {
         this.#handle = handle;
         this.#file = openFileOf(handle);
-        if (this.#options.autoClose === false) left.add(handle);
+        left.add(handle);
         nextTick(opened, null);
       },
       (error) => nextTick(opened, error),

@@ -1468,6 +1468,41 @@ describe('streams, as those of Node', () => {
     assert.equal(code, 0);
   });
 
+  test('a stream that is dropped leaves its file open, and nobody hears of it, as with those of Node', async (t) => {
+    const path = join(scratch(t), 'data');
+    writeFileSync(path, 'content');
+    const warnings: string[] = [];
+    const listen = (warning: Error): void => void warnings.push(warning.message);
+    process.on('warning', listen);
+    process.on('uncaughtException', listen);
+    t.after(() => {
+      process.off('warning', listen);
+      process.off('uncaughtException', listen);
+    });
+    let collected = 0;
+    const registry = new FinalizationRegistry(() => collected++);
+    const numbers: number[] = [];
+    const drop = async (): Promise<void> => {
+      for (const stream of [new ReadStream(path), new WriteStream(path, { flags: 'r+' })]) {
+        const [fd] = await once(stream, 'open');
+        numbers.push(fd);
+        registry.register(stream, undefined);
+      }
+    };
+    await drop();
+    for (let tries = 0; tries < 100 && collected < 2; tries++) {
+      await turn();
+      collectGarbage();
+    }
+    assert.equal(collected, 2);
+    await turn();
+    assert.deepEqual(warnings, []);
+    for (const fd of numbers) {
+      assert.ok(node.fstatSync(fd).isFile());
+      closeSync(fd);
+    }
+  });
+
   test('2 GiB through a pipeline, with their hash', { timeout: 120_000 }, async (t) => {
     const directory = scratch(t, '/dev/shm');
     const from = join(directory, 'from');
