@@ -23,6 +23,7 @@ export const gc: (() => void) | undefined = collectorOfBun() ?? globalThis.gc;
 /** What a test may need of the runtime. */
 type Need =
   | 'a pool to fill'
+  | 'a pool that is as that of libuv'
   | 'short writes of node:fs'
   | 'descriptors of other threads'
   | 'a heap that counts objects'
@@ -38,6 +39,8 @@ const missing: Record<typeof runtime, Partial<Record<Need, string>>> = {
   bun: {
     'a pool to fill':
       "Bun has a thread pool of its own: reads of a FIFO, which keep libuv's busy until they are answered, may never end there",
+    'a pool that is as that of libuv':
+      'the thread pool of Bun may stand still where reads of a FIFO wait, and memory that it writes from is copied, not moved, by structuredClone with a transfer list',
     'a heap that counts objects': 'process.memoryUsage().heapUsed of Bun moves in steps, not with each object',
     'an end of the handles of a thread':
       'worker.terminate() of Bun leaves the descriptors of node:fs open that the worker had opened',
