@@ -285,12 +285,13 @@ export class OpenFile {
    * gets it. Aligned for a direct file.
    */
   allocate(bytes: number): Buffer {
-    const { buffer } = this.alignment;
-    if (buffer <= 1) return Buffer.allocUnsafeSlow(bytes);
+    if (this.alignment.buffer <= 1) return Buffer.allocUnsafeSlow(bytes);
     const { native } = loadNative();
-    const room = Buffer.allocUnsafeSlow(bytes + buffer);
+    // Devices take less aligned memory, and cut a transfer in pieces for each page that it lies across: a third of the throughput was seen.
+    const to = Math.max(this.alignment.buffer, native?.pageSize ?? 1);
+    const room = Buffer.allocUnsafeSlow(bytes + to);
     const address = native?.address(room) ?? 0;
-    const start = (buffer - (address % buffer)) % buffer;
+    const start = (to - (address % to)) % to;
     room.fill(0, 0, start).fill(0, start + bytes);
     return room.subarray(start, start + bytes);
   }
