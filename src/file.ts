@@ -120,9 +120,12 @@ function closed(syscall: string): NodeJS.ErrnoException {
   return Object.assign(new Error('file closed'), { code: 'EBADF', syscall });
 }
 
-/** As Node's results are: without a prototype. Made like this they stay fast, which a literal with `__proto__: null` does not. */
+/**
+ * As Node's results are: without a prototype. Of the ways to make one this takes V8 the least time by far: neither a literal with
+ * `__proto__: null` nor `Object.setPrototypeOf` is compiled.
+ */
 function bare<T extends object>(result: T): T {
-  return Object.setPrototypeOf(result, null) as T;
+  return Object.assign(Object.create(null), result) as T;
 }
 
 /**
@@ -337,13 +340,15 @@ export class FileHandle extends EventEmitter implements fs.FileHandle {
   /** The promise of a call that was begun. */
   #promise(call: Call, buffer: ArrayBufferView, finish: (call: Call) => void): Promise<never> {
     this.#holds++;
-    return new Promise((resolve, reject) => {
-      call.owner = this;
-      call.value = buffer;
-      call.resolve = resolve;
-      call.reject = reject;
-      call.done = finish;
-    });
+    const promise = new Promise<never>(settle);
+    call.owner = this;
+    call.value = buffer;
+    call.resolve = settleWith.resolve;
+    call.reject = settleWith.reject;
+    call.done = finish;
+    // They hold the promise, and that the buffer.
+    settleWith.resolve = settleWith.reject = ignore;
+    return promise;
   }
 
   /**
@@ -704,9 +709,25 @@ function isPlain(offset: number, length: number, position: number): boolean {
   );
 }
 
+function ignore(): void {}
+
+/** What settles the promise that is being made: with one function that puts it here, no promise needs a closure of its own. */
+const settleWith: { resolve: (value: never) => void; reject: (error: unknown) => void } = {
+  resolve: ignore,
+  reject: ignore,
+};
+
+function settle(resolve: (value: never) => void, reject: (error: unknown) => void): void {
+  settleWith.resolve = resolve;
+  settleWith.reject = reject;
+}
+
 function finishRead(call: Call): void {
   if (call.succeeded) {
-    (call.resolve as (result: unknown) => void)(bare({ bytesRead: call.transfer.result, buffer: call.value }));
+    const result = Object.create(null) as { bytesRead: number; buffer: unknown };
+    result.bytesRead = call.transfer.result;
+    result.buffer = call.value;
+    (call.resolve as (result: unknown) => void)(result);
   } else {
     call.reject(errorOf(call));
   }
@@ -715,7 +736,10 @@ function finishRead(call: Call): void {
 
 function finishWrite(call: Call): void {
   if (call.succeeded) {
-    (call.resolve as (result: unknown) => void)(bare({ bytesWritten: call.transfer.result, buffer: call.value }));
+    const result = Object.create(null) as { bytesWritten: number; buffer: unknown };
+    result.bytesWritten = call.transfer.result;
+    result.buffer = call.value;
+    (call.resolve as (result: unknown) => void)(result);
   } else {
     call.reject(errorOf(call));
   }

@@ -224,9 +224,15 @@ export class OpenFile {
     return call;
   }
 
+  /** In 32 bits, where they are powers of two, as they are everywhere: a remainder of what is beyond is a call of fmod(3). */
   #isAligned(address: number, length: number, position: number): boolean {
     const { buffer, offset } = this.alignment;
-    return address % buffer === 0 && length % offset === 0 && position % offset === 0;
+    const addressMask = buffer - 1;
+    const mask = offset - 1;
+    if ((buffer & addressMask) !== 0 || (offset & mask) !== 0) {
+      return address % buffer === 0 && length % offset === 0 && position % offset === 0;
+    }
+    return (address & addressMask) === 0 && ((length | position) & mask) === 0;
   }
 
   /** Resolves with the bytes that were read: fewer than the view is long are normal, as with read(2), and 0 is the end. */
