@@ -9,8 +9,8 @@ import type { Cleanup } from './support.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
-/** What a shell would type to get the tool, without arguments. */
-export const cli: readonly string[] = [process.execPath, '--import', 'tsx', join(root, 'src/cli/main.ts')];
+/** What a shell would type to get the tool, without arguments: what is installed, which also starts in a third of the time of the source. */
+export const cli: readonly string[] = [process.execPath, join(root, 'dist/cli/main.js')];
 
 /** How a run ended. */
 export interface Ended {
@@ -44,8 +44,7 @@ export function start(t: Cleanup, tmp: string, command: readonly string[], env: 
   const [program = '', ...args] = command;
   const child = spawn(program, args, {
     cwd: root,
-    // tsx would keep its cache in TMPDIR.
-    env: { ...process.env, TMPDIR: tmp, TSX_DISABLE_CACHE: '1', ...env },
+    env: { ...process.env, TMPDIR: tmp, ...env },
   });
   t.after(() => void child.kill('SIGKILL'));
   let stdout = '';
