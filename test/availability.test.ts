@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { DRIVER, type Engine, type EngineDriver } from '../src/engine.ts';
 import { threads } from '../src/engines/threads.ts';
 import { AioContext, AioError, AioRequest, allocBuffer, engines, getLimits } from '../src/index.ts';
-import { child, coded, scratch, scratchFile } from './support.ts';
+import { child, coded, scratch, scratchFile, script } from './support.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -106,12 +106,14 @@ describe('availability', () => {
     );
   });
 
-  test('FILEAIO_ENGINE overrides auto, and only auto', async () => {
-    const script = `import { AioContext } from './src/index.ts';
-      try { const c = new AioContext({ maxRequests: 1, engine: process.argv[1] }); console.log(c.engine); } catch (e) { console.log(e.code, e.message); }`;
+  test('FILEAIO_ENGINE overrides auto, and only auto', async (t) => {
+    const program = script(
+      t,
+      `import { AioContext } from './src/index.ts';
+      try { const c = new AioContext({ maxRequests: 1, engine: process.argv[2] }); console.log(c.engine); } catch (e) { console.log(e.code, e.message); }`,
+    );
     const engineFor = async (wanted: string, asked: string): Promise<string> => {
-      const node = ['--import', 'tsx', '--input-type=module', '-e', script, asked];
-      return (await child(process.execPath, node, { FILEAIO_ENGINE: wanted })).stdout.trim();
+      return (await child(process.execPath, [...program, asked], { FILEAIO_ENGINE: wanted })).stdout.trim();
     };
     assert.equal(await engineFor('kernel-aio', 'auto'), 'kernel-aio');
     assert.match(await engineFor('rocket', 'auto'), /^ERR_INVALID_ARG_VALUE .*FILEAIO_ENGINE.*rocket/);
@@ -165,9 +167,9 @@ describe('availability', () => {
         stdout,
         stderr,
       } = await child('strace', [
-        ...['-f', '-o', '/dev/null', '-e', 'trace=io_setup,io_uring_setup'],
+        ...['-f', '--seccomp-bpf', '-o', '/dev/null', '-e', 'trace=io_setup,io_uring_setup'],
         ...injected.flatMap((each) => ['-e', `inject=${each}`]),
-        ...[process.execPath, '--import', 'tsx', '--input-type=module', '-e', TRANSFER],
+        ...[process.execPath, ...script(t, TRANSFER)],
       ]);
       assert.equal(ended, 0, stderr);
       const { found, limits, engine, bytes, refused } = JSON.parse(stdout);

@@ -9,7 +9,7 @@ import { parseBench } from '../src/cli/bench-options.ts';
 import { type Job, MODES, Pattern, writes } from '../src/cli/job.ts';
 import { formatSize, parseCount, parseDuration, parseSize } from '../src/cli/sizes.ts';
 import { engines, getLimits } from '../src/index.ts';
-import { assertOneLine, cli, isControlled, privateTmp, runCli, start } from './run-cli.ts';
+import { assertOneLine, cli, injecting, isControlled, privateTmp, runCli, start } from './run-cli.ts';
 import { scratch } from './support.ts';
 
 const QUICK = ['--runtime', '100ms', '--size', '4m'];
@@ -373,14 +373,14 @@ describe('fileaio bench refuses in one line, with the cure, and leaves nothing b
 
   test('an engine that does not work here', async (t) => {
     if (!has('strace')) return t.skip('strace is not installed');
-    const strace = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'inject=io_setup:error=EPERM'];
+    const strace = injecting('io_setup:error=EPERM');
     const ended = await start(t, privateTmp(t), [...strace, ...cli, 'bench', '--engine', 'kernel-aio']).ended;
     assertOneLine(ended, 'fileaio bench', /'kernel-aio' cannot work here: io_setup answered EPERM.*seccomp/, 1);
   });
 
   test('a device that fails in the middle', async (t) => {
     if (!has('strace')) return t.skip('strace is not installed');
-    const strace = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'inject=pread64:error=EIO:when=200'];
+    const strace = injecting('pread64:error=EIO:when=200');
     const ended = await start(t, privateTmp(t), [...strace, ...cli, 'bench', ...ENDLESS]).ended;
     assertOneLine(ended, 'fileaio bench', /a read of 4096 bytes at position \d+ by node:fs\/promises failed: EIO/, 1);
   });

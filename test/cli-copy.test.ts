@@ -40,7 +40,7 @@ import type { Copied } from '../src/cli/copy-report.ts';
 import type { Progress } from '../src/cli/progress.ts';
 import { CliError } from '../src/cli/usage.ts';
 import { type AioRequest, engines } from '../src/index.ts';
-import { cli, type Ended, isControlled, privateTmp, runCli, start } from './run-cli.ts';
+import { cli, type Ended, injecting, isControlled, privateTmp, runCli, start } from './run-cli.ts';
 import { loopDevice, scratch, smallFileSystem } from './support.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -646,7 +646,7 @@ describe('fileaio copy when something fails', { concurrency: 2 }, () => {
       const { directory, source } = sourceOf(t, randomBytes(4 << 20));
       const destination = join(directory, 'destination');
       writeFileSync(destination, 'old');
-      const strace = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', `inject=${inject}`];
+      const strace = injecting(inject);
       const how = ['--no-direct', '--engine', 'threads', '--force'];
       const command = [...strace, ...cli, 'copy', source, destination, ...how, ...args];
       assertRefused(await start(t, privateTmp(t), command).ended, pattern, 1);
@@ -658,7 +658,7 @@ describe('fileaio copy when something fails', { concurrency: 2 }, () => {
   test('without io_uring the engines are chosen by how the files are opened', async (t) => {
     if (!has('strace')) return t.skip('strace is not installed');
     const { directory, source } = sourceOf(t, randomBytes(100_001));
-    const strace = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'inject=io_uring_setup:error=EPERM'];
+    const strace = injecting('io_uring_setup:error=EPERM');
     for (const [way, engine] of [
       ['--direct', 'kernel-aio'],
       ['--no-direct', 'threads'],

@@ -6,7 +6,7 @@ import { arch, release } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { engines, getLimits } from '../src/index.ts';
-import { assertOneLine, cli, isControlled, privateTmp, runCli, start } from './run-cli.ts';
+import { assertOneLine, cli, injecting, isControlled, privateTmp, runCli, start } from './run-cli.ts';
 import { scratch } from './support.ts';
 
 interface Info {
@@ -121,7 +121,7 @@ describe('fileaio info', { concurrency: 3 }, () => {
 
   test('says why an engine does not work', async (t) => {
     if (spawnSync('strace', ['--version']).error !== undefined) return t.skip('strace is not installed');
-    const strace = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'inject=io_setup:error=EPERM'];
+    const strace = injecting('io_setup:error=EPERM');
     const { code, stdout } = await start(t, privateTmp(t), [...strace, ...cli, 'info']).ended;
     assert.equal(code, 0);
     assert.match(stdout, /^engine kernel-aio +not available: .*EPERM.*seccomp/m);

@@ -498,7 +498,7 @@ test('where O_DIRECT cannot be taken off, since a server has the file open with 
     `
       import { open } from './src/promises.ts';
       const [, , path = '', ...engines] = process.argv;
-      for (const engine of engines as ('io-uring' | 'kernel-aio' | 'threads')[]) {
+      for (const engine of engines) {
         const handle = await open(path + engine, { flags: 'w', direct: true, engine });
         await handle.writeFile('x'.repeat(10_001));
         await handle.appendFile('y'.repeat(777));
@@ -507,7 +507,7 @@ test('where O_DIRECT cannot be taken off, since a server has the file open with 
         await appending.appendFile('z');
         await appending.close();
         const stream = (await open(path + engine, { flags: 'r+', direct: true, engine })).createWriteStream({ start: 5 });
-        await new Promise((resolve, reject) => stream.on('error', reject).end('12345', resolve as () => void));
+        await new Promise((resolve, reject) => stream.on('error', reject).end('12345', resolve));
       }
     `,
   );

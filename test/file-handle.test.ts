@@ -560,7 +560,9 @@ describe('an engine that nobody asked for', { ...suite, skip: leavesSome }, () =
     const log = join(scratch(t), 'strace');
     const file = new URL('./programs/file-plain.ts', import.meta.url).pathname;
     const command = [...expressions.flatMap((each) => ['-e', each]), process.execPath, ...runTypeScript, file, ...args];
-    const { code, stdout, stderr } = await child('strace', ['-f', '-o', log, ...command], { FILEAIO_ENGINE: '' });
+    const { code, stdout, stderr } = await child('strace', ['-f', '--seccomp-bpf', '-o', log, ...command], {
+      FILEAIO_ENGINE: '',
+    });
     assert.equal(code, 0, stderr);
     return { stdout, calls: readFileSync(log, 'utf8') };
   }

@@ -28,7 +28,7 @@ async function traced(t: TestContext, options: readonly string[], text: string, 
     return undefined;
   }
   const env = { UV_USE_IO_URING: '0' };
-  return child('strace', ['-f', '-o', log, ...options, process.execPath, ...script(t, text)], env);
+  return child('strace', ['-f', '--seccomp-bpf', '-o', log, ...options, process.execPath, ...script(t, text)], env);
 }
 
 const IMPORTS = `import { open } from './src/promises.ts'; import { allocBuffer } from './src/index.ts';`;

@@ -25,7 +25,7 @@ import {
   type Target,
 } from './schedule.ts';
 import { kernelWorld, makeFifos, Runner, simulatedWorld, type Tally, type World } from './schedule-run.ts';
-import { type Cleanup, child, scratch, script } from './support.ts';
+import { type Cleanup, child, scratch, typedScript } from './support.ts';
 
 function setting(name: string): number | undefined {
   const value = process.env[name] ?? '';
@@ -194,7 +194,7 @@ async function samePrinted(t: TestContext, one: Case): Promise<void> {
     main: new URL('../dist/index.js', import.meta.url).href,
     sim: new URL('../dist/sim.js', import.meta.url).href,
   });
-  const ended = await child(process.execPath, script(t, text));
+  const ended = await child(process.execPath, typedScript(t, text));
   assert.equal(ended.stderr, '');
   assert.deepEqual(ended.stdout.trim().split('\n').map(inOrder), printed.map(inOrder));
   assert.deepEqual([ended.code, ended.signal], [0, null]);

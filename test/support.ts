@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AioContext, type AioContextOptions, type AioRequest } from '../src/index.ts';
 import { loadNative } from '../src/native.ts';
-import { gc, runTypeScript } from './runtime.ts';
+import { gc, runScript, runTypeScript } from './runtime.ts';
 
 export const { O_DIRECT, O_RDONLY, O_RDWR, O_WRONLY, O_CREAT } = constants;
 
@@ -89,10 +89,24 @@ export function program(name: string, args: readonly string[] = []): Promise<End
   return child(process.execPath, [...runTypeScript, file, ...args]);
 }
 
-/** The arguments that make this runtime run a program of the test's own; in it, './src/' is the library. */
+/**
+ * The arguments that make this runtime run a program of the test's own, in JavaScript; in it, './src/' is the library, compiled: translating it
+ * in each process would take longer than most programs do, and under strace many times as long.
+ */
 export function script(t: Cleanup, text: string): string[] {
+  const file = join(scratch(t), 'script.mjs');
+  writeFileSync(file, compiled(text));
+  return [...runScript, file];
+}
+
+function compiled(text: string): string {
+  return text.replaceAll(/'\.\/src\/(.*?)\.ts'/g, (_, name: string) => `'${root}dist/${name}.js'`);
+}
+
+/** The same for a program with types. */
+export function typedScript(t: Cleanup, text: string): string[] {
   const file = join(scratch(t), 'script.mts');
-  writeFileSync(file, text.replaceAll("'./src/", `'${root}src/`));
+  writeFileSync(file, compiled(text));
   return [...runTypeScript, file];
 }
 

@@ -1,4 +1,4 @@
-/** 50 processes, forked from a small program, that call process.exit() with requests in flight. Prints how many did as told. */
+/** So many processes, forked from a small program, that call process.exit() with requests in flight. Prints how many did as told. */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -13,6 +13,7 @@ const file = fileURLToPath(new URL('./exit-at-once.mjs', import.meta.url));
 const directory = mkdtempSync(join(tmpdir(), 'fileaio-test-'));
 const data = join(directory, 'data');
 writeFileSync(data, randomBytes(64 * 65536));
+const times = Number(process.argv[3]);
 let good = 0;
 async function some(count: number): Promise<void> {
   for (let i = 0; i < count; i++) {
@@ -22,7 +23,7 @@ async function some(count: number): Promise<void> {
   }
 }
 try {
-  await Promise.all([some(25), some(25)]);
+  await Promise.all([some(Math.ceil(times / 2)), some(Math.floor(times / 2))]);
 } finally {
   rmSync(directory, { recursive: true });
 }

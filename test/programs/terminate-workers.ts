@@ -1,4 +1,4 @@
-/** Starts workers that have requests in flight, 50 one after the other, and terminates each at another moment. */
+/** Starts workers that have requests in flight, one after the other, and terminates each at another moment. */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -8,10 +8,11 @@ import { anonymousFile, engine, engineName } from './common.ts';
 
 const fd = anonymousFile(64 * 65536);
 const used = () => Number(readFileSync('/proc/sys/fs/aio-nr', 'utf8'));
+const times = Number(process.argv[3]);
 const before = used();
-for (let round = 0; round < 50; round++) {
+for (let round = 0; round < times; round++) {
   const worker = new Worker(new URL('./doomed-worker.mjs', import.meta.url), {
-    workerData: { how: process.argv[3], engine: engineName, fd },
+    workerData: { how: process.argv[4], engine: engineName, fd },
     execArgv: [],
   });
   await once(worker, 'message');
@@ -19,8 +20,8 @@ for (let round = 0; round < 50; round++) {
   const code = await worker.terminate();
   if (code !== 1) throw new Error(`the worker ended with ${code}`);
 }
-// Other processes may have come and gone, but 50 × 8 contexts cannot have stayed. Deno says that a thread
+// Other processes may have come and gone, but 8 contexts of each cannot have stayed. Deno says that a thread
 // has ended before it has.
-for (let tries = 0; used() - before > 50 * 8 * 8 && tries < 100; tries++) await delay(100);
-if (used() - before > 50 * 8 * 8) throw new Error(`kernel contexts are left: ${before} before, ${used()} after`);
+for (let tries = 0; used() - before > times * 8 * 8 && tries < 100; tries++) await delay(100);
+if (used() - before > times * 8 * 8) throw new Error(`kernel contexts are left: ${before} before, ${used()} after`);
 await new AioContext({ maxRequests: 1, engine }).close();
