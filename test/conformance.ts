@@ -106,8 +106,8 @@ export function conformance(capabilities: Capabilities): void {
   /** For a wait that something else ends: virtual time would be up at once. */
   const patienceMs = elsewhere === undefined ? 30_000 : Infinity;
 
-  /** Of what goes wrong now and then only: of a simulated disk the kernel knows nothing, and cannot surprise. */
-  const times = elsewhere === undefined ? 50 : 5;
+  /** Of what goes wrong now and then only. Of a simulated disk the kernel knows nothing, and of threads only what Node itself gives it. */
+  const times = elsewhere !== undefined ? 5 : name === 'threads' ? 20 : 50;
 
   /** Skips what needs the machine's own disks, with the reason. */
   function needsKernel(t: TestContext): boolean {

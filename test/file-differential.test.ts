@@ -41,7 +41,7 @@ function setting(name: string): number | undefined {
 
 const seed = setting('FC_SEED');
 const path = process.env.FC_PATH;
-const runs = setting('FC_RUNS') ?? 1000;
+const runs = setting('FC_RUNS') ?? 700;
 
 const parameters: fc.Parameters<[Sequence]> = {
   ...(seed === undefined ? {} : { seed }),
