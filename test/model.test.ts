@@ -5,6 +5,7 @@
  * On failure fast-check prints a seed and a path: `FC_SEED=… FC_PATH=… ENGINES=…` runs that schedule again, and `FC_RUNS=…` more of them.
  */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
@@ -38,8 +39,9 @@ const path = process.env.FC_PATH;
 /** Of another thread, which wakes. */
 let worker: Worker;
 
-before(() => {
+before(async () => {
   worker = new Worker(new URL('./programs/wake-on-demand.mjs', import.meta.url), { execArgv: [] });
+  await once(worker, 'message');
 });
 after(() => worker.terminate());
 
@@ -108,6 +110,9 @@ async function hold(t: TestContext, one: Case): Promise<void> {
     ...(seed === undefined ? {} : { seed }),
     ...(path === undefined ? {} : { path }),
     numRuns: setting('FC_RUNS') ?? one.runs,
+    // What never ends is a failure with a seed, too, and is not made small for ever.
+    timeout: 120_000,
+    ...(setting('FC_RUNS') === undefined ? { interruptAfterTimeLimit: 240_000, markInterruptAsFailure: true } : {}),
   });
   const { schedules: run, ...rest } = tally;
   t.diagnostic(

@@ -43,6 +43,9 @@ const BLOCK = 4096;
 /** A wait that has to end, and has not after so long, never does. */
 const PATIENCE_MS = 30_000;
 
+/** In the end each wait hands something out, unless a wake-up was due. */
+const MOST_LAST_WAITS = 10_000;
+
 /** What a schedule runs on. */
 export interface World {
   readonly name: EngineName;
@@ -1197,7 +1200,8 @@ export class Runner {
       await this.#disposeOf(context);
       return;
     }
-    while (context.pending.size > 0) {
+    for (let waits = 1; context.pending.size > 0; waits++) {
+      assert.ok(waits <= MOST_LAST_WAITS, `${context.pending.size} requests of contexts[${context.index}] never end`);
       this.#wait(context, { min: context.pending.size });
       await this.#look(); // it may have ended at once
       await this.#settle(context);

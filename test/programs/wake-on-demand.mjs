@@ -7,3 +7,6 @@ parentPort.on('message', ({ waker, woken }) => {
   Atomics.store(woken, 0, 1);
   Atomics.notify(woken, 0);
 });
+
+// Loading what is above takes a thread of the pool, which a schedule may have none of.
+parentPort.postMessage('ready');
