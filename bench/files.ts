@@ -109,7 +109,9 @@ function explanations(options: Options): Readonly<Record<(typeof PARTS)[number],
 only counts the bytes; writing writes chunks as large as the highWaterMark (64k with the defaults) into an empty file. The time goes
 from opening the file to its being closed. \`fileaio\` is \`handle.createReadStream\` and \`handle.createWriteStream\` of
 \`fileaio/promises\`, \`node:fs\` is \`createReadStream\` and \`createWriteStream\`. Node's streams have no aligned memory, so that they go
-through the page cache where fileaio goes past it. The CPU time is that of the process, with the io_uring threads that work for it.`,
+through the page cache where fileaio goes past it. The CPU time is that of the process, with the io_uring threads that work for it.
+\`dd\` (bs=1M, from its start to its end) shows what the kernel itself takes: one thread, which reads into the same memory each time, or writes
+zeros from it. Who hands out memory of its own for each chunk, or has been given the bytes by somebody else, does more than that.`,
     starvation: `**Starvation**: one process asks for a \`dns.lookup('localhost')\`, a \`crypto.pbkdf2\` of about a millisecond and an \`fs.stat\` in turn, one each
 millisecond, ${probes} of each while it is idle and ${probes} of each while ${LOAD_DEPTH} random 4 KiB reads are kept in flight, in slices that take
 turns; ${starvationRounds} rounds. \`event loop\` is \`monitorEventLoopDelay\`, the time between two ticks of a clock of one millisecond. Latencies

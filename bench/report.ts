@@ -218,6 +218,7 @@ const rules: readonly Rule[] = [
   faster('uring: await wait() does 3 × node:fs/promises', ['hot'], [32], 'uring-wait', PEER, 3),
   faster('uring: await wait() is ahead of node:fs/promises', ['cold'], [32], 'uring-wait', PEER, 1),
   faster('fileaio/promises, aio: read() reaches 0.8 of the C loop', ['tmpfs'], [32], 'handle-aio', 'c-aio', 0.8),
+  faster('fileaio/promises, uring: read() reaches 0.8 of the C loop', ['tmpfs'], [32], 'handle-uring', 'c-uring', 0.8),
   faster(
     `fileaio/promises, aio: read() does ${HANDLE_LEAST} × node:fs/promises`,
     ['tmpfs'],

@@ -18,8 +18,10 @@ export interface StreamOptions {
 }
 
 /** Of one way to run a program. */
-interface Contender extends Pick<StreamJob, 'side' | 'direct' | 'size' | 'defaults'> {
+interface Contender extends Pick<StreamJob, 'direct' | 'size' | 'defaults'> {
   readonly title: string;
+  /** dd is the limit: one thread that reads into, or writes from, the same memory each time, and gives nothing to anybody. */
+  readonly side: StreamJob['side'] | 'dd';
 }
 
 type Series = Contender & Outcome<StreamSample>;
@@ -124,7 +126,25 @@ function contendersOf({ direct }: Setting, sizes: readonly number[]): Contender[
     return [{ ...base, size: DEFAULT_CHUNK, defaults: true }, ...chosen.filter(({ size }) => size !== DEFAULT_CHUNK)];
   });
   const node = sizes.map((size) => ({ side: 'node', title: 'node:fs', direct: false, size, defaults: false }) as const);
-  return [...ours, ...node];
+  const limits = [false, ...(direct.includes(true) ? [true] : [])].map((isDirect) => {
+    const title = isDirect ? 'dd, direct' : 'dd';
+    return { side: 'dd', title, direct: isDirect, size: MIB, defaults: false } as const;
+  });
+  return [...ours, ...node, ...limits];
+}
+
+/** The command, from its start to its end. What it took of the processor is not known. */
+async function runDd({ path, bytes, direct, flush, kind }: Omit<StreamJob, 'side'>): Promise<StreamSample> {
+  const reads = kind === 'read';
+  const conversions = ['notrunc', ...(flush ? ['fsync'] : [])].join(',');
+  const args = [
+    ...(reads ? [`if=${path}`, 'of=/dev/null'] : ['if=/dev/zero', `of=${path}`, `conv=${conversions}`]),
+    ...(direct ? [`${reads ? 'i' : 'o'}flag=direct`] : []),
+    ...['bs=1M', `count=${Math.ceil(bytes / MIB)}`, 'status=none'],
+  ];
+  const begun = performance.now();
+  await run({ file: 'dd', args }, {}, LIMIT_MS);
+  return { bytes, seconds: (performance.now() - begun) / 1000, cpuUs: Number.NaN, maxRssKib: Number.NaN };
 }
 
 function childCommand(job: StreamJob, built: Built) {
@@ -140,7 +160,7 @@ function measureSetting(
   const { direction, name, flush } = setting;
   return takeTurns(contendersOf(setting, sizes), rounds, async ({ title, side, direct, size, defaults }, round) => {
     progress(`${direction}, ${name}, round ${round + 1} of ${rounds}: ${title}, ${shortSize(size)}`);
-    const common = { kind: direction, side, library: built.library, path: file.path, warmupPath: warmup.path } as const;
+    const common = { kind: direction, library: built.library, path: file.path, warmupPath: warmup.path } as const;
     const job = { ...common, bytes, warmupBytes: WARMUP_BYTES, direct, flush, size, defaults };
     if (direction === 'write') {
       // What became of the last one is over before the next begins.
@@ -149,7 +169,8 @@ function measureSetting(
     } else if (setting.cold) {
       dropCache(file.path);
     }
-    return JSON.parse(await run(childCommand(job, built), {}, LIMIT_MS)) as StreamSample;
+    if (side === 'dd') return runDd(job);
+    return JSON.parse(await run(childCommand({ ...job, side }, built), {}, LIMIT_MS)) as StreamSample;
   });
 }
 
@@ -232,9 +253,9 @@ export function streamTable({ direction, title, series }: StreamResult, bytes: n
       fixed(median(mebibytes), 0),
       `${fixed(Math.min(...mebibytes), 0)}–${fixed(Math.max(...mebibytes), 0)}`,
       node === undefined ? '–' : fixed(ratio(one, node, rate), 2),
-      fixed(median(samples.map((sample) => (sample.cpuUs / 1e6 / sample.bytes) * GIB)), 2),
-      fixed(median(samples.map(({ maxRssKib }) => maxRssKib / 1024)), 0),
-      fastest(alike) === one ? 'its best' : '',
+      one.side === 'dd' ? '–' : fixed(median(samples.map((sample) => (sample.cpuUs / 1e6 / sample.bytes) * GIB)), 2),
+      one.side === 'dd' ? '–' : fixed(median(samples.map(({ maxRssKib }) => maxRssKib / 1024)), 0),
+      one.side === 'dd' ? 'the limit of one thread' : fastest(alike) === one ? 'its best' : '',
     ]);
   }
   return {
