@@ -121,7 +121,7 @@ on the thread pool that is probed, and is not held to the mark.`,
     copy: `**Copy**: the whole process, from its start to its end, on a file of ${shortSize(copySize)} of random bytes, ${copyRounds} rounds. \`fileaio copy\` always flushes
 the copy to the disk before it ends, and cp and dd do so only when told: one table gives all the same duty, the other has cp and dd
 as people run them. After each run the copy is removed and the file system flushed; before each the source is read into the page
-cache, or dropped from it.`,
+cache, or dropped from it; on tmpfs as many zeros are written and removed, so that nobody is the first who needs the memory.`,
   };
 }
 
