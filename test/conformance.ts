@@ -1751,14 +1751,9 @@ export function conformance(capabilities: Capabilities): void {
       ['process.exit() with 64 requests in flight', 'exit-in-flight.ts', ['exit'], 7],
       ['the end of the program with 64 requests in flight', 'exit-in-flight.ts', ['end'], 0],
       ['a crash with 64 requests in flight', 'exit-in-flight.ts', ['throw'], 1],
-      [
-        `worker.terminate() with 64 requests in flight, ${times} times`,
-        'terminate-workers.ts',
-        [`${times}`, 'flight'],
-        0,
-      ],
-      [`worker.terminate() during wait, ${times} times`, 'terminate-workers.ts', [`${times}`, 'wait'], 0],
-      [`worker.terminate() between waits, ${times} times`, 'terminate-workers.ts', [`${times}`, 'loop'], 0],
+      [`worker.terminate() with 64 requests in flight, many times`, 'terminate-workers.ts', [`${times}`, 'flight'], 0],
+      [`worker.terminate() during wait, many times`, 'terminate-workers.ts', [`${times}`, 'wait'], 0],
+      [`worker.terminate() between waits, many times`, 'terminate-workers.ts', [`${times}`, 'loop'], 0],
     ];
     for (const [title, file, args, expected] of programs) {
       test(title, async () => {
@@ -1769,13 +1764,13 @@ export function conformance(capabilities: Capabilities): void {
       });
     }
 
-    blocking(`worker.terminate() while it is blocked in waitSync, ${times} times`, async (t) => {
+    blocking(`worker.terminate() while it is blocked in waitSync, many times`, async (t) => {
       if (lacks('an end of blocked threads', t)) return;
       const { code, stderr } = await program('terminate-workers.ts', [name, `${times}`, 'sync']);
       assert.equal(code, 0, stderr);
     });
 
-    test(`process.exit() with requests in flight, ${times} times, with the exit code that was asked for`, async () => {
+    test(`process.exit() with requests in flight, many times, with the exit code that was asked for`, async () => {
       const { code, stdout, stderr } = await program('exit-many.ts', [name, `${times}`]);
       assert.equal(code, 0, stderr);
       assert.equal(stdout.trim(), `${times}`);
