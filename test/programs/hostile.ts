@@ -294,14 +294,26 @@ function closeQuietly(fd: number): void {
   }
 }
 
+/** A copyFile of an earlier round that fails late takes its destination with it, which may be one of the files. */
+async function openAgain(...given: Parameters<typeof open>): Promise<FileHandle> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await open(...given);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || tries === 10) throw error;
+      reopen();
+    }
+  }
+}
+
 for (; round < first + rounds; round++) {
   writeSync(1, `round ${round}\n`);
   reopen();
   const choices = new Choices(seed, round);
   const handles = await Promise.all([
-    open('f0', { flags: 'r+', engine: 'threads' }),
-    open('f1', { flags: 'r+', engine: choices.of(working).name }),
-    open('f2', { flags: 'r+', direct: true }),
+    openAgain('f0', { flags: 'r+', engine: 'threads' }),
+    openAgain('f1', { flags: 'r+', engine: choices.of(working).name }),
+    openAgain('f2', { flags: 'r+', direct: true }),
   ]);
   await new Round(choices, handles).run();
 }
