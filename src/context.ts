@@ -113,6 +113,8 @@ interface Waiter {
   timer: NodeJS.Timeout | undefined;
   immediate: NodeJS.Immediate | undefined;
   armed: boolean;
+  /** Called when it is over, however that came. */
+  ended: () => void;
 }
 
 interface CheckedWait {
@@ -779,6 +781,7 @@ export class AioContext {
         timer: undefined,
         immediate: undefined,
         armed: false,
+        ended: () => undefined,
       };
       this.#waiter = waiter;
       try {
@@ -872,6 +875,7 @@ export class AioContext {
     clearTimeout(waiter.timer);
     clearImmediate(waiter.immediate);
     if (waiter.signal !== undefined) removeEventListener.call(waiter.signal, 'abort', waiter.onAbort);
+    waiter.ended();
   }
 
   /**
@@ -1007,14 +1011,23 @@ export class AioContext {
   /** Waits for everything that is pending, then closes. Completions that nobody waited for are dropped. */
   async [Symbol.asyncDispose](): Promise<void> {
     while (this.#pending > 0 && this.#closing === undefined) {
-      if (this.#waiter === undefined) {
+      const waiter = this.#waiter;
+      if (waiter === undefined) {
         await this.wait({ min: this.#pending });
-      } else {
-        // Somebody else waits: that wait ends with what is pending, for there will be no more.
-        this.#waiter.min = Math.min(this.#waiter.min, this.#pending);
-        await new Promise((resolve) => setImmediate(resolve));
-        this.#ready();
+        continue;
       }
+      // Somebody else waits: that wait ends with what is pending, for there will be no more.
+      waiter.min = Math.min(waiter.min, this.#pending);
+      await new Promise((resolve) => setImmediate(resolve));
+      this.#ready();
+      if (this.#waiter !== waiter) continue;
+      await new Promise<void>((resolve) => {
+        const { ended } = waiter;
+        waiter.ended = () => {
+          ended();
+          resolve();
+        };
+      });
     }
     await this.close();
   }

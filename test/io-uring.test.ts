@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { constants, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import * as abi from '../src/abi/uring.ts';
 import { DRIVER } from '../src/engine.ts';
 import { ioUringWith } from '../src/engines/io-uring.ts';
@@ -147,6 +148,22 @@ describe('io-uring: canceling', () => {
     await run(ctx, [request.prepareRead(reader, 0, buffer)]);
     assert.equal(request.result(), 4);
     assert.equal(buffer.toString('utf8', 0, 4), 'late');
+  });
+
+  test('disposing of a context while somebody else waits on it sleeps, too', async (t) => {
+    const { reader, write } = fifo(t);
+    const ctx = new AioContext({ maxRequests: 2, engine: 'io-uring' });
+    ctx.submit([0, 1].map(() => new AioRequest().prepareRead(reader, 0, allocBuffer(1))));
+    const waiting = ctx.wait({ min: 2 });
+    const before = performance.eventLoopUtilization();
+    const disposed = ctx[Symbol.asyncDispose]();
+    await delay(200);
+    const { utilization } = performance.eventLoopUtilization(before);
+    write('a');
+    write('b');
+    assert.equal((await waiting).completed.length, 2);
+    await disposed;
+    assert.ok(utilization < 0.8, `the event loop was busy for ${Math.round(utilization * 100)} % of the time`);
   });
 
   test("one context's cancel leaves the other's requests alone", async (t) => {

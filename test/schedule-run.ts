@@ -62,7 +62,7 @@ export interface World {
   /** Nothing goes on until the next feed. */
   readonly shut: boolean;
   contentOf(inode: Inode): Buffer;
-  dispose(): void;
+  dispose(): Promise<void>;
 }
 
 type Inode = 'file' | 'direct' | 'slow';
@@ -72,6 +72,10 @@ export function makeFifos(directory: string): string[] {
   const names = [0, 1, 2].map((index) => join(directory, `fifo${index}`));
   execFileSync('mkfifo', names);
   return names;
+}
+
+function readOnce(fd: number): Promise<void> {
+  return new Promise((resolve) => read(fd, Buffer.alloc(MESSAGE), 0, MESSAGE, null, () => resolve()));
 }
 
 /** Files and FIFOs of this machine. */
@@ -93,6 +97,8 @@ export function kernelWorld(
     none: 0x7fff_ffff,
   };
   let shut = false;
+  /** Of what shut the pool: those that have not begun yet would meet another file behind the number that is closed. */
+  const reads: Promise<void>[] = [];
   return {
     name,
     engine: name,
@@ -109,13 +115,14 @@ export function kernelWorld(
       const fd = fifos[0] ?? -1;
       shut = !shut;
       if (!shut) writeSync(fd, Buffer.alloc(POOL * MESSAGE));
-      else for (let n = 0; n < POOL; n++) read(fd, Buffer.alloc(MESSAGE), 0, MESSAGE, null, () => undefined);
+      else for (let n = 0; n < POOL; n++) reads.push(readOnce(fd));
     },
     get shut() {
       return shut;
     },
     contentOf: (inode) => readFileSync(path(inode)),
-    dispose() {
+    async dispose() {
+      await within(Promise.all(reads), 'what kept the pool busy');
       for (const fd of [fds.file, fds.readOnly, fds.writeOnly, fds.direct, ...fifos]) closeSync(fd);
     },
   };
@@ -141,7 +148,7 @@ export function simulatedWorld(disk: SimulatedDisk, faulty: boolean): World {
     feed: () => undefined,
     shut: false,
     contentOf: (inode) => disk.readFileSync(`/${inode}`),
-    dispose: () => undefined,
+    dispose: () => Promise.resolve(),
   };
 }
 
@@ -1277,7 +1284,7 @@ export class Runner {
       }
       await within(context[Symbol.asyncDispose](), 'clearing up').catch(() => undefined);
     }
-    this.#world.dispose();
+    await this.#world.dispose();
   }
 }
 
