@@ -29,7 +29,7 @@ import {
 } from './programs/record-log.mjs';
 import { scratch } from './support.ts';
 
-const KILLS = Number(process.env.FILEAIO_KILLS ?? 60);
+const KILLS = Number(process.env.FILEAIO_KILLS ?? 40);
 const POWER_LOSSES = Number(process.env.FILEAIO_POWER_LOSSES ?? 1000);
 const SEED = Number(process.env.FILEAIO_SEED ?? Date.now() % 2 ** 32);
 
