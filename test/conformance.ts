@@ -1753,8 +1753,8 @@ export function conformance(capabilities: Capabilities): void {
       ['process.exit() with 64 requests in flight', 'exit-in-flight.ts', ['exit'], 7],
       ['the end of the program with 64 requests in flight', 'exit-in-flight.ts', ['end'], 0],
       ['a crash with 64 requests in flight', 'exit-in-flight.ts', ['throw'], 1],
-      [`worker.terminate() with 64 requests in flight, many times`, 'terminate-workers.ts', [`${fewer}`, 'flight'], 0],
-      [`worker.terminate() during wait, many times`, 'terminate-workers.ts', [`${times}`, 'wait'], 0],
+      [`worker.terminate() with 64 requests in flight, many times`, 'terminate-workers.ts', [`${times}`, 'flight'], 0],
+      [`worker.terminate() during wait, many times`, 'terminate-workers.ts', [`${fewer}`, 'wait'], 0],
       [`worker.terminate() between waits, many times`, 'terminate-workers.ts', [`${fewer}`, 'loop'], 0],
     ];
     for (const [title, file, args, expected] of programs) {
