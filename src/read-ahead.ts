@@ -36,6 +36,8 @@ interface Part {
   bytes: number | undefined;
   /** Of these, those that were not taken. */
   left: number;
+  /** Somebody wanted it before it was there. */
+  awaited: boolean;
   error: unknown;
 }
 
@@ -60,7 +62,10 @@ export class ReadAhead {
   #parts: Part[] = [];
   /** Chunks in them that were not taken. */
   #waiting = 0;
-  /** How many of these there may be: more with each that is taken, so that little of a small file is read in vain. */
+  /**
+   * How many of these there may be: more each time that the next is wanted before it is there. So little of a small file is read in vain, and a reader that is
+   * slower than the file has only what it reads from, and the next.
+   */
   #window = 1;
   /** Transfers under way, those too whose bytes nobody wants any more. */
   #flying = 0;
@@ -101,7 +106,11 @@ export class ReadAhead {
     const [part] = this.#parts;
     if (part === undefined) return this.#keepUp() ? this.take() : this.#finish();
     this.#wanted = part.bytes === undefined;
-    if (part.bytes === undefined) return undefined;
+    if (part.bytes === undefined) {
+      if (!part.awaited) this.#widen();
+      part.awaited = true;
+      return undefined;
+    }
     if (part.bytes === 0) {
       if (this.#keepUp()) return this.take();
       this.#finish();
@@ -117,6 +126,10 @@ export class ReadAhead {
     this.#waiting -= part.left === 0 ? part.memory.length - part.taken + 1 : 1;
     this.#advance(bytes, part, part.bytes);
     return this.#cut(memory, skip, bytes);
+  }
+
+  #widen(): void {
+    this.#window = Math.min(this.#depth * this.#merge, this.#window * 2);
   }
 
   /** Takes back what is under way. Resolves when no memory is in use any more, and nothing needs the descriptor. */
@@ -178,7 +191,6 @@ export class ReadAhead {
       // The end, or a file that gives less than it is asked for, such as those in /proc. Only another read can tell.
       this.#drop();
     } else {
-      this.#window = Math.min(this.#depth * this.#merge, this.#window * 2);
       // It may have grown.
       if (this.#at >= this.#size) this.#size = sizeOf(statOf(this.#file.fd));
     }
@@ -206,7 +218,7 @@ export class ReadAhead {
     for (let bytes = roundUp(skip + wanted, block); bytes > 0; bytes -= this.#chunk) {
       memory.push(this.#take(Math.min(bytes, this.#chunk)));
     }
-    const part: Part = { memory, taken: 0, skip, wanted, bytes: undefined, left: 0, error: undefined };
+    const part: Part = { memory, taken: 0, skip, wanted, bytes: undefined, left: 0, awaited: false, error: undefined };
     this.#parts.push(part);
     this.#waiting += memory.length;
     this.#next += wanted;

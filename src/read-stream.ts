@@ -7,6 +7,7 @@ import {
   checkIodepth,
   checkPlace,
   fail,
+  MOST_READ_AHEAD,
   NO_METHODS,
   optionsOf,
   type Plan,
@@ -23,7 +24,7 @@ export interface ReadStreamOptions extends StreamOptions {
   readonly end?: number | undefined;
   /**
    * Bytes of each chunk, and how many wait in the stream; default 64 KiB. A direct file rounds it up to whole blocks.
-   * The file is read up to `iodepth` × `highWaterMark` bytes ahead; by default, 3 MiB.
+   * The file is read up to `iodepth` × `highWaterMark` bytes ahead; by default, 8 MiB.
    */
   readonly highWaterMark?: number | undefined;
 }
@@ -33,10 +34,11 @@ const CHUNK = 64 * 1024;
 /**
  * A file as a Readable: what `createReadStream` of `node:fs` gives, several transfers deep.
  *
- * Regular files and block devices are read ahead, one transfer at first and twice as many with each chunk that is
- * taken, up to `iodepth`. The chunks come in order, each with memory of its own, which can be transferred away. Memory: at most
- * `iodepth` + 1 times `highWaterMark`, by default 3 MiB and `highWaterMark` (where that is up to 1 MiB), however slow the reader is. Everything else (pipes, terminals, devices of characters) is read as Node does it, when somebody wants
- * it.
+ * Regular files and block devices are read ahead, one transfer at first and twice as many each time that a chunk is wanted before it is
+ * there, up to `iodepth`: a reader that is slower than the file, such as a socket, costs two or three chunks, and is never waiting. The chunks come in
+ * order, each with memory of its own, which can be transferred away. Memory: at most `iodepth` + 1 times `highWaterMark`, by default
+ * 8 MiB and `highWaterMark` (where that is up to 4 MiB). Everything else (pipes, terminals, devices of characters) is read as Node
+ * does it, when somebody wants it.
  *
  * Without `start` a descriptor or handle is read from its current position, which is behind the last chunk that the
  * stream has given out. A file that grows is read until a read finds nothing more.
@@ -103,7 +105,7 @@ export class ReadStream extends Readable {
     super({ ...rest, ...NO_METHODS, highWaterMark, autoDestroy: autoClose } as ReadableOptions);
     this.#file = file;
     this.#chunk = this.readableHighWaterMark;
-    this.#plan = planOf(given, this.#chunk);
+    this.#plan = planOf(given, this.#chunk, MOST_READ_AHEAD);
     this.fd = file.fd;
     if (file.path !== undefined) {
       Object.assign(this, { path: file.path, flags: file.flags, mode: file.mode });

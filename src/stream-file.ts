@@ -35,9 +35,9 @@ export interface StreamOptions {
   /** Destroys the stream when it aborts. */
   readonly signal?: AbortSignal | null | undefined;
   /**
-   * Transfers in flight at once, 1 … 1024; default 3, or 2 where that would be more than 3 MiB. Memory
-   * grows with it. 1 is how Node's own streams work. Where it is given each transfer to a reader is one chunk; by default chunks
-   * of up to 512 KiB share transfers of up to 1 MiB.
+   * Transfers in flight at once, 1 … 1024; default 8, or as many as make 8 MiB for a reader and 3 MiB for a writer, and 2 at least. Memory
+   * grows with it; a reader has so many only once it has had to wait for the file. 1 is how Node's own streams work. Where it is given each
+   * transfer to a reader is one chunk; by default chunks of up to 512 KiB share transfers of up to 1 MiB.
    */
   readonly iodepth?: number | undefined;
   /** Open the path for direct I/O. */
@@ -92,13 +92,15 @@ export function checkPlace(name: string, value: number): void {
 }
 
 /**
- * Chosen by measuring, where nobody says it: transfers of a MiB are so large that their number does not matter, and three hide the way
- * to the next. More than a few MiB under way fall out of the processor's caches.
+ * Chosen by measuring, where nobody says it: transfers of a MiB are so large that their number does not matter. Eight to a reader keep the threads that
+ * copy from the page cache at work while the event loop is at something else; writes to one file are done one at a time, and three hide
+ * the way to the next.
  */
 export const MERGED_BYTES = 1024 * 1024;
-const IODEPTH = 3;
+const IODEPTH = 8;
 const LEAST_IODEPTH = 2;
-const MOST_BYTES = 3 * 1024 * 1024;
+export const MOST_READ_AHEAD = 8 * 1024 * 1024;
+export const MOST_WRITTEN_BEHIND = 3 * 1024 * 1024;
 /** Segments of one system call: IOV_MAX. */
 const MOST_MERGED = 1024;
 
@@ -108,11 +110,14 @@ export interface Plan {
   readonly merge: number;
 }
 
-/** @param bytes - of one chunk. */
-export function planOf({ iodepth }: StreamOptions, bytes: number): Plan {
+/**
+ * @param bytes - of one chunk.
+ * @param mostBytes - under way, where nobody says how many transfers.
+ */
+export function planOf({ iodepth }: StreamOptions, bytes: number, mostBytes: number): Plan {
   if (iodepth !== undefined) return { depth: iodepth, merge: 1 };
   const merge = Math.max(1, Math.floor(MERGED_BYTES / Math.max(bytes, 1)));
-  const most = Math.floor(MOST_BYTES / (bytes * merge));
+  const most = Math.floor(mostBytes / (bytes * merge));
   return { depth: Math.min(IODEPTH, Math.max(LEAST_IODEPTH, most)), merge: Math.min(merge, MOST_MERGED) };
 }
 

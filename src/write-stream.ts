@@ -10,6 +10,7 @@ import {
   checkPlace,
   fail,
   MERGED_BYTES,
+  MOST_WRITTEN_BEHIND,
   makeAbort,
   NO_METHODS,
   optionsOf,
@@ -189,7 +190,7 @@ export class WriteStream extends Writable {
     this.#stream = file;
     const { writableHighWaterMark: waiting } = this;
     this.#unit = given.highWaterMark === undefined ? Math.max(waiting, MERGED_BYTES) : Math.max(waiting, SMALL);
-    const { depth } = planOf(given, this.#unit);
+    const { depth } = planOf(given, this.#unit, MOST_WRITTEN_BEHIND);
     this.#depth = this.#flights = depth;
     this.#limit = depth === 1 ? 0 : depth * this.#unit;
     this.fd = file.fd;

@@ -291,8 +291,8 @@ for (const kind of kinds) {
         [1, 64 * KIB, 1],
         [2, 64 * KIB, 2],
         [5, 64 * KIB, 5],
-        [undefined, undefined, 3],
-        [undefined, MIB, 3],
+        [undefined, undefined, 8],
+        [undefined, MIB, 8],
         [undefined, 4 * MIB, 2],
       ]) {
         await t.test(`iodepth ${iodepth}, chunks of ${highWaterMark}`, async (t) => {
@@ -353,6 +353,24 @@ for (const kind of kinds) {
       assert.ok(held <= 8 * MIB, `${held} bytes are held`);
       assert.ok(stream.readableLength <= MIB);
       stream.destroy();
+      await once(stream, 'close');
+    });
+
+    test('a reader that is slower than the file costs two or three chunks, and never waits again', async (t) => {
+      const path = join(scratch(t), 'data');
+      writeFileSync(path, '');
+      node.truncateSync(path, 16 * MIB);
+      const count = countReads(t);
+      const stream = new ReadStream(path, { engine, direct });
+      await once(stream, 'readable');
+      for (let taken = 0; taken < 16 * MIB; ) {
+        while (count.flying > 0) await turn();
+        const chunk = stream.read() as Buffer | null;
+        assert.ok(chunk !== null, `nothing there behind ${taken}`);
+        taken += chunk.length;
+        assert.ok(count.bytes <= taken + 3 * 64 * KIB, `${count.bytes} bytes were asked for, and ${taken} taken`);
+      }
+      stream.resume();
       await once(stream, 'close');
     });
 
