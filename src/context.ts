@@ -149,18 +149,18 @@ const NOBODY = transferOf(new AioRequest());
 
 /** Who takes the completions of a context, in place of its waits. Neither may throw. */
 export interface Taker {
-  /** Everything that ended by now, in order. The requests are completed. */
-  taken(completed: AioRequest[]): void;
+  /** What ended by now, in order. The requests are completed. With `more` there are others: they are had by looking again, nothing signals them. */
+  taken(completed: AioRequest[], more: boolean): void;
   /** Looking for completions failed. What is pending stays pending. */
   failed(error: unknown): void;
 }
 
 /**
  * For the layers of this library that keep a context to themselves: completions go to `taker` as the event loop finds them, without a
- * promise for each wait. The event loop is kept alive while requests are pending. Returns what looks at once; to be called
- * after each submission.
+ * promise for each wait, and no more than `max` of them at a time. The event loop is kept alive while requests are pending. Returns what
+ * looks at once; to be called after each submission.
  */
-export let takeFrom: (context: AioContext, taker: Taker) => () => void;
+export let takeFrom: (context: AioContext, taker: Taker, max?: number) => () => void;
 
 /**
  * Ends what {@link takeFrom} began, where looking for completions fails for good: the event loop is not kept alive for them any longer.
@@ -250,6 +250,7 @@ export class AioContext {
   #pending = 0;
   #waiter: Waiter | undefined;
   #taker: Taker | undefined;
+  #takeAtOnce = Infinity;
   #takerArmed = false;
   /** Its taker has given up. */
   #left = false;
@@ -315,8 +316,9 @@ export class AioContext {
   }
 
   static {
-    takeFrom = (context, taker) => {
+    takeFrom = (context, taker, max = Infinity) => {
       context.#taker = taker;
+      context.#takeAtOnce = max;
       return () => context.#look(taker);
     };
     leave = (context, taker) => {
@@ -325,7 +327,7 @@ export class AioContext {
       context.#engine.disarm();
       return () => {
         try {
-          context.#give(taker);
+          context.#give(taker, Infinity);
         } catch {
           return false; // as before
         }
@@ -809,18 +811,26 @@ export class AioContext {
     }
   }
 
-  #give(taker: Pick<Taker, 'taken'>): void {
-    this.#reap();
+  #give(taker: Pick<Taker, 'taken'>, max: number): void {
+    let looksAgain = false;
+    try {
+      this.#reap();
+    } catch (error) {
+      // What is here already is told all the same; the next look will meet the error again.
+      if (this.#doneCount === 0) throw error;
+      looksAgain = true;
+    }
     if (this.#doneCount === 0) return;
-    const result = this.#handOut(Infinity, 'completed');
-    taker.taken(result.completed);
+    const result = this.#handOut(max, 'completed');
+    taker.taken(result.completed, looksAgain || this.#doneCount > 0);
     this.#tell(result);
   }
 
   #look(taker: Taker): void {
     if (this.#left) return;
     try {
-      this.#give(taker);
+      this.#give(taker, this.#takeAtOnce);
+      if (this.#doneCount > 0) return; // Its taker looks again anyhow: a signal for what it finds would cost more than it tells.
       if (this.#pending > 0) {
         this.#takerArmed = true;
         this.#engine.arm();

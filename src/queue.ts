@@ -28,7 +28,13 @@ const BATCH_BYTES = 2 ** 21;
  * After this long timers and sockets get their turn: so short that they hardly notice. Not with virtual time, where every wait goes
  * through the event loop, and nothing may depend on how fast this machine is.
  */
-const TURN_MS = 0.25;
+const TURN_MS = 0.1;
+
+/**
+ * Completions that are told at once. What their callers ask for next goes down in one batch, which takes a disk's driver some five microseconds
+ * each; and what is told to more of them pushes what they read out of the processor's cache.
+ */
+const TAKEN_AT_ONCE = 64;
 
 /** A context costs three descriptors and some memory: one that had nothing to do for so long is closed. */
 const IDLE_MS = 100;
@@ -93,6 +99,7 @@ export class Queue implements Taker {
   readonly engine: EngineName;
   readonly #source: EngineName | EngineSource;
   readonly #turnMs: number;
+  readonly #takenAtOnce: number;
   #context: AioContext | undefined;
   #look: () => void = ignore;
   /** Calls that wait for their turn, from `#next` on. Where one was withdrawn there is none. */
@@ -120,6 +127,7 @@ export class Queue implements Taker {
     this.#source = source;
     this.engine = typeof source === 'string' ? source : source[DRIVER].name;
     this.#turnMs = typeof source === 'string' ? TURN_MS : Infinity;
+    this.#takenAtOnce = typeof source === 'string' ? TAKEN_AT_ONCE : Infinity;
   }
 
   /**
@@ -133,7 +141,7 @@ export class Queue implements Taker {
     this.#left = this.#left.filter((isEmpty) => !isEmpty());
     const context = makeContext(this.#source);
     this.#context = context;
-    this.#look = takeFrom(context, this);
+    this.#look = takeFrom(context, this, this.#takenAtOnce);
     this.#idle = setInterval(() => this.#closeIfIdle(), IDLE_MS).unref();
   }
 
@@ -276,13 +284,16 @@ export class Queue implements Taker {
       if (context.pending === 0) void context.close();
     };
     const look = takeFrom(context, {
-      taken: (completed) => {
-        this.taken(completed);
+      taken: (completed, more) => {
+        this.taken(completed, false);
+        if (more) this.#later(look);
         closeIfDone();
       },
       failed: (error) => this.#lookAgain(error, context, look),
     });
     for (const call of this.#submitted) call.look = look;
+    // Of what has ended, some may not be told yet, and nothing would signal it again.
+    look();
     closeIfDone();
   }
 
@@ -317,7 +328,7 @@ export class Queue implements Taker {
   }
 
   /** For the context. */
-  taken(completed: AioRequest[]): void {
+  taken(completed: AioRequest[], more: boolean): void {
     this.#retries = 0;
     for (const request of completed) {
       if (!(request instanceof Call)) continue;
@@ -334,7 +345,7 @@ export class Queue implements Taker {
         this.#finish(request);
       }
     }
-    if (this.#hasWaiting) this.#schedule();
+    if (more || this.#hasWaiting) this.#schedule();
   }
 
   /** For the context: what has completed cannot be found out. Asked again for a while; after that nobody can wait any longer. */

@@ -74,6 +74,32 @@ describe('the queue of an engine', () => {
     return undefined;
   });
 
+  test('what has ended and was not told by then comes all the same when another ring takes over', async (t) => {
+    if (!available.includes('io-uring')) return t.skip('there is no io_uring here');
+    if (process.getuid?.() !== 0) return t.skip('only root may become somebody else');
+    // Hundreds end within one look, and are told some at a time: the user changes in between.
+    const text = `${IMPORTS}
+       const handle = await open('/etc/passwd', { engine: 'io-uring' });
+       const read = () => handle.read(Buffer.alloc(1), 0, 1, 0);
+       await read();
+       let told = 0;
+       const reads = Array.from({ length: 250 }, async () => {
+         await read();
+         if (++told === 1) {
+           process.seteuid(65534);
+           reads.push(read());
+         }
+       });
+       for (const each of reads) await each;
+       console.log(told, reads.length, process.geteuid());
+       process.seteuid(0);
+       await handle.close();`;
+    const { code, stdout, stderr } = await child(process.execPath, script(t, text));
+    assert.equal(code, 0, stderr);
+    assert.equal(stdout, '250 251 65534\n');
+    return undefined;
+  });
+
   for (const [inject, engine] of [
     ['io_submit:error=EAGAIN:when=1..3', 'kernel-aio'],
     ['io_submit:error=EINTR:when=1..3', 'kernel-aio'],
