@@ -16,6 +16,7 @@ import {
   measureStarvation,
   type StarvationResult,
   starvationMarks,
+  starvationSources,
   starvationTables,
 } from './starvation.ts';
 import { measureStreams, type StreamResult, streamMarks, streamTable } from './streams.ts';
@@ -117,7 +118,8 @@ millisecond, ${probes} of each while it is idle and ${probes} of each while ${LO
 turns; ${starvationRounds} rounds. \`event loop\` is \`monitorEventLoopDelay\`, the time between two ticks of a clock of one millisecond. Latencies
 are in milliseconds, from the call to the callback; p50 and p99 are medians over the rounds (of the event loop over the slices, first),
 max is the most of all. Look at the reads per second beside them: whoever reads less also disturbs less. The engine \`threads\` works
-on the thread pool that is probed, and is not held to the mark.`,
+on the thread pool that is probed, and is not held to the mark. \`a loop in C, in another process\` reads the same while this one only asks: what becomes slower
+then is the work of the kernel, of the disk's driver and of whatever this machine shares with others, and no library could be better.`,
     copy: `**Copy**: the whole process, from its start to its end, on a file of ${shortSize(copySize)} of random bytes, ${copyRounds} rounds. \`fileaio copy\` always flushes
 the copy to the disk before it ends, and cp and dd do so only when told: one table gives all the same duty, the other has cp and dd
 as people run them. After each run the copy is removed and the file system flushed; before each the source is read into the page
@@ -154,9 +156,9 @@ async function measureAll(options: Options): Promise<Results> {
     skipped.push(text);
     console.log(`skipped: ${text}\n`);
   };
-  const built = build(new Map(), new Set()).get('');
-  if (built === undefined) throw new Error('This tree was not built');
   const { parts, rounds, probes } = options;
+  const built = build(new Map(), new Set(parts.includes('starvation') ? starvationSources : [])).get('');
+  if (built === undefined) throw new Error('This tree was not built');
 
   const streaming = { bytes: options.size, sizes: options.chunks, rounds, progress };
   const streams = parts.includes('streams')

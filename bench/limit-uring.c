@@ -57,7 +57,7 @@ static uint32_t enter(int fd, uint32_t submit, uint32_t complete, unsigned flags
 int main(int argc, char **argv) {
   struct task task = begin(argc, argv);
   struct ring ring = make_ring(task.depth);
-  int fixed = argc > 7 && strcmp(argv[7], "fixed") == 0;
+  int fixed = is_asked(argc, argv, "fixed");
   if (fixed) register_all(&ring, &task);
 
   struct io_uring_sqe *requests = calloc(task.depth, sizeof *requests);

@@ -1,14 +1,16 @@
 /*
  * What the loops in C share: the arguments, the order of the blocks, and the measuring.
  *
- *   PROGRAM PATH DEPTH BLOCK_SIZE BLOCKS WARMUP_SECONDS SECONDS
+ *   PROGRAM PATH DEPTH BLOCK_SIZE BLOCKS WARMUP_SECONDS SECONDS [buffered] [fixed]
  *
- * Each keeps DEPTH direct reads of BLOCK_SIZE in flight at random blocks of PATH (BLOCKS is a power of two): takes what
- * has completed, at least one, gives each a new position, and submits them again as one batch. Prints one line of JSON.
+ * Each keeps DEPTH reads of BLOCK_SIZE, direct unless they are to be buffered, in flight at random blocks of PATH (BLOCKS is a power of two): takes what
+ * has completed, at least one, gives each a new position, and submits them again as one batch. Prints one line of JSON, sooner
+ * where it is asked to end (SIGTERM).
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +32,13 @@ struct task {
   char *buffers; /* one for each read in flight */
 };
 
+static volatile sig_atomic_t ended;
+
+static void end(int signal) {
+  (void)signal;
+  ended = 1;
+}
+
 static void fail(const char *what, int error) {
   fprintf(stderr, "%s: %s\n", what, strerror(error));
   exit(1);
@@ -48,18 +57,28 @@ static double cpu_us(void) {
          (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
+/* Whether one of the words at the end is this one. */
+static int is_asked(int argc, char **argv, const char *word) {
+  for (int i = 7; i < argc; i++) {
+    if (strcmp(argv[i], word) == 0) return 1;
+  }
+  return 0;
+}
+
 static struct task begin(int argc, char **argv) {
   if (argc < 7) {
-    fprintf(stderr, "usage: %s PATH DEPTH BLOCK_SIZE BLOCKS WARMUP_SECONDS SECONDS\n", argv[0]);
+    fprintf(stderr, "usage: %s PATH DEPTH BLOCK_SIZE BLOCKS WARMUP_SECONDS SECONDS [buffered] [fixed]\n", argv[0]);
     exit(2);
   }
-  struct task task = {.fd = open(argv[1], O_RDONLY | O_DIRECT | O_CLOEXEC),
+  int direct = is_asked(argc, argv, "buffered") ? 0 : O_DIRECT;
+  struct task task = {.fd = open(argv[1], O_RDONLY | direct | O_CLOEXEC),
                       .depth = (unsigned)atol(argv[2]),
                       .size = (size_t)atol(argv[3]),
                       .mask = (uint32_t)atol(argv[4]) - 1,
                       .warmup = atof(argv[5]),
                       .seconds = atof(argv[6])};
-  if (task.fd < 0) fail("open with O_DIRECT", errno);
+  signal(SIGTERM, end);
+  if (task.fd < 0) fail(direct ? "open with O_DIRECT" : "open", errno);
   void *buffers = NULL;
   if (posix_memalign(&buffers, 4096, task.depth * task.size) != 0) fail("allocating buffers", ENOMEM);
   task.buffers = memset(buffers, 0, task.depth * task.size);
@@ -97,7 +116,7 @@ static inline void meter(const struct task *task, unsigned count) {
     first = transfers;
     cpu = cpu_us();
     begun = now();
-  } else if (measuring && time - begun >= task->seconds) {
+  } else if (measuring && (ended || time - begun >= task->seconds)) {
     printf("{\"transfers\":%llu,\"seconds\":%.6f,\"cpuUs\":%.0f}\n", (unsigned long long)(transfers - first),
            time - begun, cpu_us() - cpu);
     exit(0);

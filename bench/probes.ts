@@ -1,6 +1,8 @@
 /** How long other things of a program take, while it is idle and while it reads as much as it can. */
+import { spawn } from 'node:child_process';
 import { pbkdf2 } from 'node:crypto';
 import { lookup } from 'node:dns';
+import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -13,6 +15,8 @@ export interface StarvationJob {
   readonly kind: 'starvation';
   /** Reads through `fileaio/promises` over this engine; without one through `node:fs/promises`. */
   readonly engine: EngineName | undefined;
+  /** Instead, this program in C reads, in a process of its own: what is left of the slowdown is the machine's. */
+  readonly limit: string | undefined;
   /** The URL of the library's `index.js`. */
   readonly library: string;
   readonly path: string;
@@ -69,6 +73,9 @@ const SLICES = 4;
 
 /** So long it reads in each slice before it is measured. */
 const WARMUP_MS = 250;
+
+/** After this a program of its own ends by itself, should nobody be there any more to end it. */
+const LONGEST_SLICE_SECONDS = 120;
 
 const EVENT_LOOP_RESOLUTION_MS = 1;
 
@@ -149,26 +156,48 @@ async function memory({ library, blockSize, depth }: StarvationJob): Promise<Buf
 }
 
 /** Keeps reads in flight. */
-class Load {
+interface Load {
+  /** Ends after {@link Load.stop}, or fails. */
+  run(): Promise<void>;
+  /** From here on its reads count. */
+  count(): void;
+  stop(): void;
+  readonly reads: number;
+  readonly seconds: number;
+}
+
+class HandleLoad implements Load {
   readonly #handle: fs.promises.FileHandle;
   readonly #positions: Positions;
   readonly #blockSize: number;
+  readonly #buffers: readonly Buffer[];
   #stopped = false;
+  #moved = 0;
+  #before = 0;
+  #begun = 0;
   reads = 0;
+  seconds = 0;
 
-  constructor(handle: fs.promises.FileHandle, positions: Positions, blockSize: number) {
+  constructor(handle: fs.promises.FileHandle, { blocks, blockSize }: StarvationJob, buffers: readonly Buffer[]) {
     this.#handle = handle;
-    this.#positions = positions;
+    this.#positions = new Positions(blocks, blockSize);
     this.#blockSize = blockSize;
+    this.#buffers = buffers;
   }
 
-  /** Ends after {@link Load.stop}, or fails. */
-  async run(buffers: readonly Buffer[]): Promise<void> {
+  async run(): Promise<void> {
     this.#stopped = false;
-    await Promise.all(buffers.map((buffer) => this.#reader(buffer)));
+    await Promise.all(this.#buffers.map((buffer) => this.#reader(buffer)));
+  }
+
+  count(): void {
+    this.#before = this.#moved;
+    this.#begun = performance.now();
   }
 
   stop(): void {
+    this.reads += this.#moved - this.#before;
+    this.seconds += (performance.now() - this.#begun) / 1000;
     this.#stopped = true;
   }
 
@@ -177,34 +206,68 @@ class Load {
     while (!this.#stopped) {
       const { bytesRead } = await this.#handle.read(buffer, 0, size, this.#positions.next());
       if (bytesRead !== size) throw new Error(`A read moved ${bytesRead} bytes instead of ${size}`);
-      this.reads++;
+      this.#moved++;
     }
   }
 }
 
+/** A program in C counts for itself. */
+class ProgramLoad implements Load {
+  readonly #file: string;
+  readonly #args: readonly string[];
+  #stop = (): void => {};
+  reads = 0;
+  seconds = 0;
+
+  constructor(file: string, { path, depth, blockSize, blocks, direct }: StarvationJob) {
+    this.#file = file;
+    const words = direct ? [] : ['buffered'];
+    this.#args = [path, depth, blockSize, blocks, WARMUP_MS / 1000, LONGEST_SLICE_SECONDS, ...words].map(String);
+  }
+
+  async run(): Promise<void> {
+    const child = spawn(this.#file, this.#args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    this.#stop = () => child.kill();
+    let output = '';
+    child.stdout.on('data', (text) => {
+      output += text;
+    });
+    await once(child, 'close');
+    const { transfers, seconds } = JSON.parse(output) as { transfers: number; seconds: number };
+    this.reads += transfers;
+    this.seconds += seconds;
+  }
+
+  count(): void {}
+
+  stop(): void {
+    this.#stop();
+  }
+}
+
+async function loadOf(job: StarvationJob): Promise<{ load: Load; close: () => Promise<void> }> {
+  if (job.limit !== undefined) return { load: new ProgramLoad(job.limit, job), close: async () => {} };
+  const handle = await openHandle(job);
+  return { load: new HandleLoad(handle, job, await memory(job)), close: () => handle.close() };
+}
+
 /** Idle and with reads in flight, in turn. */
 export async function probe(job: StarvationJob): Promise<StarvationSample> {
-  const handle = await openHandle(job);
-  const buffers = await memory(job);
+  const { load, close } = await loadOf(job);
   await ask(WARMUP_PROBES, noAnswers());
-  const load = new Load(handle, new Positions(job.blocks, job.blockSize), job.blockSize);
   const idle = new Condition();
   const loaded = new Condition();
   const count = Math.ceil(job.probes / SLICES);
-  let reads = 0;
-  let ms = 0;
   const underLoad = async (): Promise<void> => {
     await delay(WARMUP_MS);
-    const [before, begun] = [load.reads, performance.now()];
+    load.count();
     await loaded.measure(count);
-    reads += load.reads - before;
-    ms += performance.now() - begun;
     load.stop();
   };
   for (let slice = 0; slice < SLICES; slice++) {
     await idle.measure(count);
-    await Promise.all([load.run(buffers), underLoad()]);
+    await Promise.all([load.run(), underLoad()]);
   }
-  await handle.close();
-  return { idle: idle.latencies, loaded: loaded.latencies, readsPerSecond: (reads / ms) * 1000 };
+  await close();
+  return { idle: idle.latencies, loaded: loaded.latencies, readsPerSecond: load.reads / load.seconds };
 }

@@ -19,6 +19,8 @@ interface Contender {
   /** None: `node:fs/promises`. */
   readonly engine: EngineName | undefined;
   readonly direct: boolean;
+  /** A program in C that reads instead, in a process of its own. */
+  readonly limit?: string;
   /** The mark is for those that do not work on the thread pool that is probed. */
   readonly held: boolean;
 }
@@ -53,16 +55,26 @@ function nodes(direct: boolean): Contender {
   return { title: 'node:fs/promises', engine: undefined, direct, held: false };
 }
 
+/** Reads from another process: what it does to this one is the machine's doing, its kernel's and its disk's, and no library's. */
+function limits(limit: string, direct: boolean): Contender {
+  return { title: 'a loop in C, in another process', engine: undefined, direct, limit, held: false };
+}
+
 /** Kernel AIO gets no files of the page cache: it would do the work while submitting it. */
 const contenders: readonly Contender[] = [
   ours('kernel-aio', true),
   ours('io-uring', true),
   ours('threads', true),
   nodes(true),
+  limits('limit.c', true),
   ours('io-uring', false),
   ours('threads', false),
   nodes(false),
+  limits('limit-uring.c', false),
 ];
+
+/** To be compiled for this. */
+export const starvationSources: readonly string[] = contenders.flatMap(({ limit }) => limit ?? []);
 
 /** Measures all of it. */
 export async function measureStarvation(
@@ -73,10 +85,12 @@ export async function measureStarvation(
   progress(`starvation: writing ${FILE_MIB} MiB`);
   const { path, close } = scratchFile(directory, FILE_MIB);
   const file = { path, blockSize: BLOCK_SIZE, blocks: (FILE_MIB * MIB) / BLOCK_SIZE };
-  const series = await takeTurns(contenders, rounds, async ({ title, engine, direct }, round) => {
+  const series = await takeTurns(contenders, rounds, async ({ title, engine, direct, limit }, round) => {
     const where = direct ? 'direct' : 'in the page cache';
     progress(`starvation, ${where}, round ${round + 1} of ${rounds}: ${title}`);
-    const how = { kind: 'starvation', engine, library: built.library, direct, depth: LOAD_DEPTH, probes } as const;
+    const program = limit === undefined ? undefined : built.native.get(limit);
+    const reader = { engine, library: built.library, limit: program, direct } as const;
+    const how = { kind: 'starvation', ...reader, depth: LOAD_DEPTH, probes } as const;
     const job: StarvationJob = { ...file, ...how };
     const command = { file: process.execPath, args: [built.filesChild, JSON.stringify(job)] };
     return JSON.parse(await run(command, {}, LIMIT_MS)) as StarvationSample;
@@ -141,8 +155,10 @@ export function starvationMarks(result: StarvationResult | undefined): Mark[] {
         const measured = result?.series.filter((other) => other.direct === direct && other.samples.length > 0) ?? [];
         const one = measured.find((other) => other.title === title);
         if (one === undefined) return { text, found: `${where}: not measured`, met: undefined };
-        const node = measured.find((other) => other.engine === undefined);
-        const peer = node === undefined ? '' : ` (node:fs/promises: ${fixed(slowdown(node, probe), 1)})`;
+        const peers = measured
+          .filter((other) => other.engine === undefined)
+          .map((other) => `${other.title}: ${fixed(slowdown(other, probe), 1)}`);
+        const peer = peers.length === 0 ? '' : ` (${peers.join('; ')})`;
         const value = slowdown(one, probe);
         return { text, found: `${where}: ${fixed(value, 2)}${peer}`, met: value <= MARK };
       }),
