@@ -2,6 +2,7 @@
  * Blocks of a file on their way: each is read, or written, by as many transfers as it takes. And the loop that keeps many of them
  * going on one context.
  */
+import { writeSync } from 'node:fs';
 import { AioContext, AioError, type AioRequest, type EngineName } from '../index.ts';
 import { roundDown, roundUp } from './copy-extents.ts';
 import type { CliError } from './usage.ts';
@@ -22,6 +23,9 @@ export interface Lane {
   /** `request` completed: prepares what comes next, if anything, and adds it to `due`. */
   next(request: AioRequest, due: AioRequest[]): void;
 }
+
+/** What a file says that neither takes bytes nor refuses them. */
+export const NOTHING_WRITTEN = 'nothing was written, and no error was given';
 
 /** Reads one block after the other into its buffer. */
 export class BlockReader {
@@ -111,6 +115,26 @@ export class BlockWriter {
     this.#prepare();
   }
 
+  /**
+   * The same without a request: it is done when this returns.
+   *
+   * @throws CliError
+   */
+  writeAtOnce(position: number, from: number, to: number): void {
+    const { fd, failed } = this.#side;
+    for (let done = from; done < to; ) {
+      const at = position + done;
+      let bytes = 0;
+      try {
+        bytes = writeSync(fd, this.#buffer, done, to - done, at);
+      } catch (error) {
+        throw failed(at, error);
+      }
+      if (bytes === 0) throw failed(at, new Error(NOTHING_WRITTEN));
+      done += bytes;
+    }
+  }
+
   #prepare(): void {
     const part =
       this.#from === 0 && this.#to === this.#buffer.length ? this.#buffer : this.#buffer.subarray(this.#from, this.#to);
@@ -131,7 +155,7 @@ export class BlockWriter {
     const from = roundDown(reached, this.#alignment);
     // What stopped it, a full disk for instance, is said by the next attempt. Where that says nothing either, it would go on for ever.
     const stalled = from <= this.#from;
-    if (stalled && this.#stalled) throw this.#side.failed(at, new Error('nothing was written, and no error was given'));
+    if (stalled && this.#stalled) throw this.#side.failed(at, new Error(NOTHING_WRITTEN));
     this.#stalled = stalled;
     this.#from = from;
     this.#prepare();

@@ -2,7 +2,7 @@
 import { read, write } from 'node:fs';
 import { promisify } from 'node:util';
 import { AioRequest, AlignedPool, type EngineName } from '../index.ts';
-import { BlockReader, BlockWriter, drive, type Lane, openContext, type Side } from './copy-blocks.ts';
+import { BlockReader, BlockWriter, drive, type Lane, NOTHING_WRITTEN, openContext, type Side } from './copy-blocks.ts';
 import { type Range, roundDown } from './copy-extents.ts';
 import type { CliError } from './usage.ts';
 
@@ -30,6 +30,8 @@ export interface Route {
   readonly holeSize: number;
   /** `undefined`: whatever is best. */
   readonly engine: EngineName | undefined;
+  /** This thread writes by itself, and nothing but reading goes on meanwhile: for memory, where writing is all work and no waiting. */
+  readonly writesAtOnce: boolean;
   /** The source ended at this byte, which is before `size`. */
   readonly ended: (at: number) => CliError;
   /** Each time that something was done. What it throws ends the copy. */
@@ -110,6 +112,19 @@ class CopyLane implements Lane {
 
   /** Prepares the next part of the block that is to be written. @returns whether there is one. */
   #writeNext(): boolean {
+    const { start } = this.#block;
+    for (let part = this.#nextPart(); part !== undefined; part = this.#nextPart()) {
+      if (!this.#work.route.writesAtOnce) {
+        this.#writer.begin(start, part.start, part.end);
+        return true;
+      }
+      this.#writer.writeAtOnce(start, part.start, part.end);
+    }
+    return false;
+  }
+
+  /** Within the buffer. */
+  #nextPart(): Range | undefined {
     const { route, tally, tails } = this.#work;
     const { start, end } = this.#block;
     const length = end - start;
@@ -117,17 +132,16 @@ class CopyLane implements Lane {
     let to = length;
     if (route.holeSize > 0) [from, to] = this.#nextData(from, length);
     this.#passed = to;
-    if (from === to) return false;
+    if (from === to) return undefined;
     tally.written += to - from;
     if (route.destination.direct && (start + to) % route.offsetAlignment !== 0) {
       // The end of the file: whole pages past the cache, the rest later, when no direct write can touch its page any more.
       const cut = Math.max(roundDown(start + to, Math.max(route.offsetAlignment, PAGE)) - start, from);
       tails.push({ position: start + cut, bytes: Buffer.from(this.#buffer.subarray(cut, to)) });
       to = cut;
-      if (from === to) return false;
+      if (from === to) return undefined;
     }
-    this.#writer.begin(start, from, to);
-    return true;
+    return { start: from, end: to };
   }
 
   /** The first bytes from `from` on that are not to become a hole; two times the same where there are none. */
@@ -226,7 +240,7 @@ async function writeAll({ fd, failed }: Side, bytes: Buffer, position: number | 
     const { bytesWritten } = await writeAsync(fd, bytes, done, bytes.length - done, at).catch((error: unknown) => {
       throw failed(at ?? done, error);
     });
-    if (bytesWritten === 0) throw failed(at ?? done, new Error('nothing was written, and no error was given'));
+    if (bytesWritten === 0) throw failed(at ?? done, new Error(NOTHING_WRITTEN));
     done += bytesWritten;
   }
 }

@@ -22,7 +22,7 @@ import { CliError, EXIT_IO, EXIT_OK, ioError, oneLine, quote, usageError } from 
 /** Buffers begin at pages, and zeros that fill one become a hole: it is a block of nearly every file system. */
 const PAGE = 4096;
 
-/** A disk wants many transfers; memory no more than there are processors to copy, and one to come: they would wait for each other. */
+/** A disk wants many transfers; memory one that is written, and as many as keep its writer busy. */
 const DEPTH = 16;
 const DEPTH_IN_MEMORY = 3;
 
@@ -231,6 +231,7 @@ class Copy {
       offsetAlignment,
       holeSize: byBytes ? Math.max(PAGE, offsetAlignment) : 0,
       engine: this.#engine(),
+      writesAtOnce: destination.inMemory && !direct.destination && !this.#isEngineNamed,
       ended: (at) => source.ended(at),
       onTurn: (tally) => {
         this.#check();
@@ -312,10 +313,14 @@ class Copy {
       const why = 'io_uring cannot be trusted with files whose file system is a process (FUSE, virtiofs)';
       throw new CliError(EXIT_IO, `${why}. Take --engine threads`);
     }
-    if (engine !== undefined || (process.env.FILEAIO_ENGINE ?? '') !== '') return engine;
+    if (this.#isEngineNamed) return engine;
     if (inUserSpace) return 'threads';
     // There io_uring would hand each transfer to a thread of the kernel, of which it has too many for one file.
     return this.#source.inMemory || this.#destination.inMemory ? 'threads' : undefined;
+  }
+
+  get #isEngineNamed(): boolean {
+    return this.#options.engine !== undefined || (process.env.FILEAIO_ENGINE ?? '') !== '';
   }
 
   get #isInMemory(): boolean {
