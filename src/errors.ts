@@ -237,8 +237,11 @@ export function abortError(signal: AbortSignal): Error {
   } catch (error) {
     cause = error; // of whoever overrides it: nobody awaits that, and the call has to end
   }
-  return Object.assign(new Error('The operation was aborted', { cause }), {
-    code: 'ABORT_ERR',
-    name: 'AbortError',
-  });
+  return new AbortError('The operation was aborted', { cause });
+}
+
+/** Node has such a class, and does not export it: what people print of an error, and loggers group by, is what it is called. */
+class AbortError extends Error {
+  readonly code = 'ABORT_ERR';
+  override name = 'AbortError';
 }

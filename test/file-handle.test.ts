@@ -51,6 +51,7 @@ function aborted(reason: unknown): (error: unknown) => boolean {
     assert.ok(error instanceof Error, `${error} is an Error`);
     assert.equal(error instanceof DOMException, false, 'as Node has it, not as fetch has it');
     assert.equal(error.name, 'AbortError');
+    assert.equal(error.constructor.name, 'AbortError');
     assert.equal('code' in error && error.code, 'ABORT_ERR');
     assert.equal(error.message, 'The operation was aborted');
     assert.equal(error.cause, reason);
