@@ -134,7 +134,7 @@ function markdown(options: Options, results: Results): string {
 
 ${provenance('bench:files')}
 
-Each program runs in a process of its own; they take turns within each round. Shown are the median, the least and the most; ratios
+Each program runs in a process of its own; they take turns within each round, there and back. Shown are the median, the least and the most; ratios
 are the median of the ratios within each round.
 
 ${options.parts.map((part) => explained[part]).join('\n\n')}

@@ -83,7 +83,10 @@ function essence(error: unknown): string {
   return lines.find((line) => /error/i.test(line)) ?? lines[0] ?? text;
 }
 
-/** Each contender once per round, one after the other. One that fails is out for the other rounds. */
+/**
+ * Each contender once per round, one after the other, and in every second round the other way round: what grows or wanes meanwhile, caches and other
+ * people's work, does not always favour the same. One that fails is out for the other rounds.
+ */
 export async function takeTurns<C, S>(
   contenders: readonly C[],
   rounds: number,
@@ -91,8 +94,10 @@ export async function takeTurns<C, S>(
 ): Promise<(C & Outcome<S>)[]> {
   const samples = contenders.map((): S[] => []);
   const failures: (string | undefined)[] = [];
+  const there = [...contenders.entries()];
+  const back = there.toReversed();
   for (let round = 0; round < rounds; round++) {
-    for (const [index, contender] of contenders.entries()) {
+    for (const [index, contender] of round % 2 === 0 ? there : back) {
       if (failures[index] !== undefined) continue;
       try {
         samples[index]?.push(await attempt(contender, round));

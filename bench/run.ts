@@ -183,7 +183,7 @@ ${provenance('bench')}
 
 Random 4 KiB reads from a file of ${options.size} MiB, with O_DIRECT but for the two tables on the page cache, at a fixed number of
 reads in flight. Each program runs in a process of its own: ${options.warmup} s to warm up, ${options.seconds} s measured, ${options.rounds} rounds in which the programs
-take turns. Shown are the median, the least and the most; ratios are the median of the ratios within each round. \`÷ C loop\` is
+take turns, there and back. Shown are the median, the least and the most; ratios are the median of the ratios within each round. \`÷ C loop\` is
 to the loop in C over the same system calls; \`fixed\` has its file and its buffers registered with the ring
 (\`context.associate\`). The CPU time is that of the process, with the io_uring threads that read for it; what kernel threads do for it
 (a loop device has some) is not in it. \`GCs\` are garbage collections in the measured time. The programs on libuv's thread pool ran
