@@ -1,7 +1,4 @@
 /** The subcommands by name, and the one place where an error becomes a line and an exit code. */
-import { bench } from './bench.ts';
-import { copy } from './copy.ts';
-import { info } from './info.ts';
 import { print } from './output.ts';
 import { CliError, codeOf, EXIT_IO, EXIT_OK, oneLine, quote, reasonOf, usageError } from './usage.ts';
 import { version } from './version.ts';
@@ -9,7 +6,12 @@ import { version } from './version.ts';
 /** A subcommand: takes the arguments after its name, answers with the exit code. */
 type Command = (args: string[]) => Promise<number>;
 
-const commands: Readonly<Record<string, Command>> = { bench, copy, info };
+/** Loaded when it is asked for: copying a small file takes no longer than loading all of them would. */
+const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  bench: async () => (await import('./bench.ts')).bench,
+  copy: async () => (await import('./copy.ts')).copy,
+  info: async () => (await import('./info.ts')).info,
+};
 
 const HELP = `fileaio: real asynchronous file I/O for Node.js over io_uring and Linux kernel AIO
 
@@ -33,13 +35,15 @@ async function dispatch(name: string | undefined, args: string[]): Promise<numbe
       await print(`${version()}\n`);
       return EXIT_OK;
   }
-  if (!Object.hasOwn(commands, name)) {
+  const load = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (load === undefined) {
     const kind = name.startsWith('-') ? 'option' : 'command';
     throw usageError(
       `unknown ${kind} ${quote(name)}: there is ${Object.keys(commands).join(' and ')}. See fileaio --help`,
     );
   }
-  return (await commands[name]?.(args)) ?? EXIT_OK;
+  const command = await load();
+  return command(args);
 }
 
 function complain(prefix: string, error: unknown): number {
