@@ -105,12 +105,18 @@ function run(entry: Entry, callback: Callback, step: (file: OpenFile) => Promise
   answer(callback, promise);
 }
 
+/** Called what Node's function is called, for stack traces, and of as many parameters, for whoever counts them. */
+function like<T extends (...args: never[]) => unknown>(original: (...args: never[]) => unknown, call: T): T {
+  const { name, length } = original;
+  return Object.defineProperties(call, { name: { value: name }, length: { value: length } });
+}
+
 /** Descriptors of Node's, and mistakes in the arguments that it has words for, go to `original`. */
 function overridden(
   original: (...args: never[]) => unknown,
   step: (args: readonly unknown[]) => (file: OpenFile) => Promise<readonly unknown[]>,
 ): (fd: number, ...args: unknown[]) => void {
-  return (fd, ...args) => {
+  return like(original, (fd: number, ...args: unknown[]) => {
     const entry = entries.get(fd);
     const callback = callbackOf(args);
     if (entry === undefined || callback === undefined) {
@@ -126,7 +132,7 @@ function overridden(
       return;
     }
     run(entry, callback, step(args.slice(0, -1)));
-  };
+  });
 }
 
 /** As Node's functions are made: promisified, they give an object with these names. */
@@ -162,7 +168,7 @@ function named<T>(call: (...args: never[]) => void, ...names: readonly string[])
  * });
  * ```
  */
-export const open = ((path: node.PathLike, ...args: unknown[]): void => {
+export const open = like(node.open, (path: node.PathLike, ...args: unknown[]): void => {
   const callback = callbackOf(args);
   if (callback === undefined) {
     (node.open as (...all: unknown[]) => void)(path, ...args.map(plainMode));
@@ -477,7 +483,7 @@ export const fdatasync = flusher(node.fdatasync, true);
  * console.log((await promisify(fs.readFile)('data.bin')).length); // => 1048576
  * ```
  */
-export const readFile = ((path: node.PathOrFileDescriptor, ...args: unknown[]): void => {
+export const readFile = like(node.readFile, (path: node.PathOrFileDescriptor, ...args: unknown[]): void => {
   const callback = callbackOf(args);
   if (callback === undefined || typeof path === 'number') {
     if (typeof path === 'number') checkNumber(path);
@@ -495,7 +501,7 @@ function writer(
   original: (...args: never[]) => void,
   instead: typeof promises.writeFile,
 ): (path: node.PathOrFileDescriptor, data: unknown, ...args: unknown[]) => void {
-  return (path, data, ...args) => {
+  return like(original, (path: node.PathOrFileDescriptor, data: unknown, ...args: unknown[]) => {
     const callback = callbackOf(args);
     if (callback === undefined || typeof path === 'number') {
       if (typeof path === 'number') checkNumber(path);
@@ -508,7 +514,7 @@ function writer(
       callback,
       writing.then(() => []),
     );
-  };
+  });
 }
 
 /**
@@ -554,7 +560,7 @@ export const appendFile = writer(node.appendFile, promises.appendFile) as typeof
  * console.log(fs.statSync('copy.bin').size); // => 1048576
  * ```
  */
-export const copyFile = ((src: node.PathLike, dest: node.PathLike, ...args: unknown[]): void => {
+export const copyFile = like(node.copyFile, (src: node.PathLike, dest: node.PathLike, ...args: unknown[]): void => {
   const callback = callbackOf(args);
   if (callback === undefined) {
     (node.copyFile as (...all: unknown[]) => void)(src, dest, ...args);

@@ -45,6 +45,14 @@ describe('fileaio/fs', () => {
     assert.notEqual(fileaio.read, node.read);
   });
 
+  test('has functions that are called what those of node:fs are called', () => {
+    for (const [name, ours] of Object.entries(fileaio)) {
+      if (typeof ours === 'function')
+        assert.equal(ours.name, (node as Record<string, unknown> & typeof node)[name as 'read'].name);
+    }
+    assert.equal(fileaio.read.length, node.read.length);
+  });
+
   for (const engine of available) {
     describe(`over ${engine}`, () => {
       test('reads and writes in all its overloads, as node:fs does', async (t) => {
