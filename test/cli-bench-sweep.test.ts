@@ -1,7 +1,7 @@
 /** `fileaio bench` over several depths and rounds: the page that it makes, in a real browser, and what changed since another run. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { compare, formatDelta, regressionLine } from '../src/cli/baseline.ts';
@@ -288,6 +288,18 @@ describe('a sweep', () => {
     const told = await runCli(t, privateTmp(t), args);
     assert.equal(told.code, 0, 'without it, a change is no failure');
   });
+
+  test('of an engine that does not run any more ends with 3, unless others were named', async (t) => {
+    const old = join(scratch(t), 'old.json');
+    const results = [result('steam', 1, 100), result('threads', 1, 1), result('steam-turbine', 8, 100)];
+    writeFileSync(old, JSON.stringify({ ...document, results }));
+    const args = ['bench', '--runtime', '20ms', '--size', '1m', '--iodepth', '1', '--baseline', old];
+    const gone = await runCli(t, privateTmp(t), [...args, '--max-regression', '50']);
+    assert.equal(gone.code, 3, gone.stderr);
+    assert.match(gone.stderr, /\nfileaio bench: --max-regression: steam, which ".*old\.json" has, did not run\. See/);
+    const named = await runCli(t, privateTmp(t), [...args, '--max-regression', '50', '--engine', 'threads']);
+    assert.equal(named.code, 0, named.stderr);
+  });
 });
 
 describe('a change', () => {
@@ -346,6 +358,17 @@ describe('fileaio bench refuses', () => {
   for (const [title, args, message, exitCode] of cases) {
     test(title, () => assert.throws(() => parseBench(args), { name: 'CliError', message, exitCode }));
   }
+
+  test('a page and JSON in one file by two names', (t) => {
+    const directory = scratch(t);
+    const [file, link, nowhere] = ['file', 'link', 'nowhere'].map((name) => join(directory, name));
+    assert.ok(file !== undefined && link !== undefined && nowhere !== undefined);
+    writeFileSync(file, '');
+    symlinkSync(file, link);
+    symlinkSync(join(directory, 'none'), nowhere);
+    assert.throws(() => parseBench(['--html', file, '--json', link]), /--html and --json are both ".*file"/);
+    assert.throws(() => parseBench(['--html', nowhere]), /cannot write --html .*link to a file that does not exist/);
+  });
 });
 
 interface Probe {

@@ -265,7 +265,12 @@ describe("fileaio bench and the user's files", { concurrency: 3 }, () => {
     const directory = scratch(t);
     symlinkSync(join(directory, 'elsewhere'), join(directory, 'link'));
     const args = ['bench', join(directory, 'link'), ...QUICK, '--rw', 'write'];
-    assertOneLine(await runCli(t, privateTmp(t), args), 'fileaio bench', /cannot make the test file .*EEXIST/, 1);
+    assertOneLine(
+      await runCli(t, privateTmp(t), args),
+      'fileaio bench',
+      /link" is a symbolic link to a file that does not exist\. Remove the link/,
+      1,
+    );
     assert.deepEqual(readdirSync(directory), ['link']);
   });
 
@@ -364,11 +369,19 @@ describe('fileaio bench refuses in one line, with the cure, and leaves nothing b
     }
     try {
       const ended = await runCli(t, point, ['bench', ...QUICK]);
-      assertOneLine(ended, 'fileaio bench', /cannot fill the test file .* with 4 MiB: ENOSPC.*Free some space/, 1);
+      assertOneLine(ended, 'fileaio bench', /the test file .* is to have 4 MiB, and 1 MiB are free\. Ask for less/, 1);
       assert.deepEqual(readdirSync(point), []);
     } finally {
       execFileSync('umount', [point]);
     }
+  });
+
+  test('a disk that others fill meanwhile', async (t) => {
+    const tmp = privateTmp(t);
+    const strace = injecting('pwrite64:error=ENOSPC:when=2+');
+    if (spawnSync('strace', ['-V']).error !== undefined) return t.skip('strace is not installed');
+    const ended = await start(t, tmp, [...strace, ...cli, 'bench', ...QUICK]).ended;
+    assertOneLine(ended, 'fileaio bench', /cannot fill the test file .* with 4 MiB: ENOSPC.*Free some space/, 1);
   });
 
   test('an engine that does not work here', async (t) => {

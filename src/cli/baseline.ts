@@ -211,3 +211,10 @@ export function regressionLine(changes: readonly Change[], maxPercent: number): 
   const named = found.map(({ engine, iodepth, iops }) => `${engine} at depth ${iodepth} ${formatDelta(iops)}`);
   return `slower than --max-regression ${maxPercent} allows: ${named.join(', ')}`;
 }
+
+/** An engine that does not work any more is as slow as can be. */
+export function missingLine({ file }: Baseline, missing: readonly Figures[]): string | undefined {
+  const gone = [...new Set(missing.map(({ engine }) => engine))].filter((engine) => engine !== PEER);
+  if (gone.length === 0) return undefined;
+  return `--max-regression: ${oneLine(gone.join(' and '))}, which ${quote(file)} has, did not run. See fileaio info, or name the engines that count with --engine`;
+}

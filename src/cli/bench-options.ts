@@ -1,12 +1,13 @@
 /** What `fileaio bench` takes, checked as far as that goes without touching the file. */
-import { accessSync, constants, statSync } from 'node:fs';
+import { type BigIntStats, statSync } from 'node:fs';
 import { freemem } from 'node:os';
-import { dirname, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { type EngineName, engines, getLimits } from '../index.ts';
 import { type Baseline, readBaseline } from './baseline.ts';
 import { MODES, type Mode } from './job.ts';
+import { checkOutput, isSame } from './output-file.ts';
 import { formatSize, parseCount, parseDepths, parseDuration, parseSize } from './sizes.ts';
-import { CliError, codeOf, EXIT_IO, ioError, onlyFile, parseCommand, quote, usageError } from './usage.ts';
+import { CliError, EXIT_IO, onlyFile, parseCommand, quote, usageError } from './usage.ts';
 
 export const BENCH_HELP = `fileaio bench: measure every engine on this machine, and node:fs/promises beside them
 
@@ -40,8 +41,9 @@ CPU in the table is processor time of the process; ratio is to the IOPS of node:
 --baseline lies within the noise where the rounds of then and of now overlap.
 
 Exit codes: 0 done, whatever --baseline says; 1 the file or the machine failed; 2 a mistake on the command
-line; 3 slower than --max-regression allows; 130 interrupted by Ctrl-C, 143 by SIGTERM, after telling what
-was measured so far.
+line; 3 slower than --max-regression allows, or an engine does not work any more; 129, 130, 131 and 143
+interrupted by SIGHUP, Ctrl-C, SIGQUIT and SIGTERM, after telling what was measured so far; 141 nobody reads
+standard output any more.
 `;
 
 /** What was asked for. */
@@ -57,6 +59,8 @@ export interface BenchOptions {
   /** Bytes, or `undefined` where nothing was said. */
   readonly size: number | undefined;
   readonly engines: readonly EngineName[];
+  /** Whether these were named; else they are all that work here. */
+  readonly enginesNamed: boolean;
   readonly json: string | undefined;
   readonly html: string | undefined;
   readonly baseline: Baseline | undefined;
@@ -114,13 +118,15 @@ export function parseBench(args: string[]): BenchOptions | undefined {
   if (maxRegression !== undefined && baseline === undefined) {
     throw usageError('--max-regression is of --baseline: give the file to compare with, too');
   }
-  if (json !== undefined && json !== '-') checkOutput('--json', json, path, ', or - for standard output');
-  if (html !== undefined) checkOutput('--html', html, path);
-  if (html !== undefined && json !== undefined && resolve(html) === resolve(json)) {
+  const jsonFile =
+    json === undefined || json === '-' ? undefined : checkFile('--json', json, path, ', or - for standard output');
+  const htmlFile = html === undefined ? undefined : checkFile('--html', html, path);
+  if (html !== undefined && json !== undefined && (resolve(html) === resolve(json) || isSame(htmlFile, jsonFile))) {
     throw usageError(`--html and --json are both ${quote(html)}: name another file for one of them`);
   }
   const options = { path, mode, blockSize, depths, rounds, direct, runtimeMs, size, engines: chosen };
-  return { ...options, json, html, baseline, maxRegression, force, args };
+  const enginesNamed = values.engine !== undefined;
+  return { ...options, enginesNamed, json, html, baseline, maxRegression, force, args };
 }
 
 function parsePercent(option: string, text: string | undefined): number | undefined {
@@ -170,32 +176,23 @@ function checkMemory(depth: number, blockSize: number): void {
   );
 }
 
-/** Whether something can be written there at the end; finds out without making anything. */
-function checkOutput(option: string, file: string, path: string | undefined, or = ''): void {
+/** Whether something can be written there at the end. */
+function checkFile(option: string, file: string, path: string | undefined, or = ''): BigIntStats | undefined {
   if (file === '' || file === '-' || file.includes('\0')) {
     throw usageError(`${option} ${quote(file)} is no file name: give one${or}`);
   }
-  const cannot = `cannot write ${option} ${quote(file)}`;
-  const cure = `Name a file in a directory that you can write to${or}`;
-  try {
-    const found = statOf(file);
-    if (found?.isDirectory()) throw new CliError(EXIT_IO, `${cannot}: it is a directory. ${cure}`);
-    const measured = path === undefined ? undefined : statOf(path);
-    if (found !== undefined && found.dev === measured?.dev && found.ino === measured.ino) {
-      throw usageError(`${cannot}: it is the file that is to be measured. Name another one`);
-    }
-    if (found === undefined) accessSync(dirname(file), constants.W_OK | constants.X_OK);
-    else accessSync(file, constants.W_OK);
-  } catch (error) {
-    throw error instanceof CliError ? error : ioError(cannot, error, cure);
+  const found = checkOutput(option, file, `Name a file in a directory that you can write to${or}`);
+  if (path !== undefined && isSame(found, lookAt(path))) {
+    throw usageError(`cannot write ${option} ${quote(file)}: it is the file that is to be measured. Name another one`);
   }
+  return found;
 }
 
-function statOf(path: string): ReturnType<typeof statSync> | undefined {
+/** What cannot be looked at will be told by whoever opens it. */
+function lookAt(path: string): BigIntStats | undefined {
   try {
-    return statSync(path);
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return undefined;
-    throw error;
+    return statSync(path, { bigint: true });
+  } catch {
+    return undefined;
   }
 }

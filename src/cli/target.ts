@@ -1,6 +1,16 @@
 /** The file that a benchmark runs on: the user's, or one of our own that is never left behind. */
 import { randomBytes, randomFillSync } from 'node:crypto';
-import { closeSync, constants, fstatSync, fsync, openSync, type Stats, unlinkSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  fsync,
+  openSync,
+  type Stats,
+  statfsSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -165,6 +175,7 @@ async function make(path: string, wish: TargetWish): Promise<Target> {
     const needs = alignments(handle.fd);
     forget();
     const { size } = wish;
+    checkRoom(path, size);
     const opener = handle;
     let filling: number | undefined = filler;
     const closeFiller = (): void => {
@@ -205,12 +216,29 @@ function create(path: string): { directory: Directory; entry: string; fd: number
     return { directory, entry, fd: openSync(entry, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR, 0o600) };
   } catch (error) {
     directory?.close();
+    if (codeOf(error) === 'EEXIST') {
+      throw new CliError(
+        EXIT_IO,
+        `${quote(path)} is a symbolic link to a file that does not exist. Remove the link, or name that file`,
+      );
+    }
     throw ioError(
       `cannot make the test file ${quote(path)}`,
       error,
       'Name a FILE in a directory that you can write to, or set TMPDIR to one',
     );
   }
+}
+
+/** Before a disk is filled in vain, and whoever else writes there is in want of room. */
+function checkRoom(path: string, size: number): void {
+  const { bavail, bsize } = statfsSync(dirname(path));
+  const free = bavail * bsize;
+  if (size <= free) return;
+  throw new CliError(
+    EXIT_IO,
+    `the test file ${quote(path)} is to have ${formatSize(size)}, and ${formatSize(free)} are free. Ask for less with --size, or set TMPDIR to a larger file system`,
+  );
 }
 
 /** Removes a file when the process exits, or when the returned function is called, whichever is first. Its directory is let go then. */
