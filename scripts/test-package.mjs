@@ -44,7 +44,7 @@ const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 /** All that may be in the package, and of each at least one file. */
 const CONTENT = [
   /^package\.json$/,
-  /^(README|CHANGELOG|DESIGN|RELIABILITY|SECURITY)\.md$/,
+  /^(README|CHANGELOG|CONTRIBUTING|DESIGN|RELIABILITY|SECURITY|bench\/RESULTS(-FILES)?)\.md$/,
   /^LICENSE$/,
   /^docs\/[\w/-]+\.(md|svg)$/,
   /^man\/fileaio\.1$/,
