@@ -29,6 +29,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -348,6 +349,15 @@ static napi_value set_status_flags(napi_env env, napi_callback_info info) {
   napi_value argv[MAX_ARGS];
   arguments(env, info, argv, NULL);
   return kernel(env, fcntl((int)integer(env, argv[0]), F_SETFL, (int)integer(env, argv[1])));
+}
+
+/* setTimes(fd, accessed, accessedNs, modified, modifiedNs): seconds, and nanoseconds from 0 to 999999999 */
+static napi_value set_times(napi_env env, napi_callback_info info) {
+  napi_value argv[MAX_ARGS];
+  arguments(env, info, argv, NULL);
+  struct timespec times[] = {{.tv_sec = integer(env, argv[1]), .tv_nsec = (long)integer(env, argv[2])},
+                             {.tv_sec = integer(env, argv[3]), .tv_nsec = (long)integer(env, argv[4])}};
+  return kernel(env, futimens((int)integer(env, argv[0]), times));
 }
 
 /* ---- memory --------------------------------------------------------------------------------- */
@@ -954,7 +964,7 @@ NAPI_MODULE_INIT() {
       {"portOpen", port_open},   {"portArm", port_arm},           {"portDisarm", port_disarm},
       {"portClose", port_close}, {"setDispatcher", set_dispatcher}, {"ioDestroy", io_destroy},
       {"useLibuv", use_libuv},   {"seek", seek},
-      {"statusFlags", status_flags}, {"setStatusFlags", set_status_flags},
+      {"statusFlags", status_flags}, {"setStatusFlags", set_status_flags}, {"setTimes", set_times},
       {"ringSetup", ring_setup}, {"ringEnter", ring_enter},       {"ringRegister", ring_register},
       {"map", map},              {"detach", detach},
       {"effectiveUser", effective_user}, {"effectiveGroup", effective_group},

@@ -62,6 +62,8 @@ export interface Native {
   statusFlags(fd: number): number;
   /** fcntl(2) F_SETFL. */
   setStatusFlags(fd: number, flags: number): number;
+  /** futimens(2): seconds, and nanoseconds from 0 to 999,999,999, of the last access and the last change. */
+  setTimes(fd: number, accessed: number, accessedNs: number, modified: number, modifiedNs: number): number;
   /** The address of a view's first byte. Stable until the view's ArrayBuffer is detached. */
   address(view: Uint8Array): number;
   /**

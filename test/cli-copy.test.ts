@@ -230,6 +230,20 @@ describe('fileaio copy makes the same bytes', { concurrency: 2 }, () => {
     assert.ok(readFileSync(destination).equals(readFileSync(source)));
   });
 
+  test('with --sparse always zeros become holes, whatever --bs is, and are counted as what they are', async (t) => {
+    const { directory, source } = sourceOf(t, '');
+    const pages: Piece[] = [];
+    for (let page = 0; page < 64; page++) pages.push([page % 2 === 0 ? 'data' : 'zeros', 4096]);
+    pieced(source, pages);
+    for (const blockSize of [513, 10_000, 12_288, 1 << 20]) {
+      const destination = join(directory, `${blockSize}`);
+      const { holes } = await copied(source, destination, { sparse: 'always', blockSize, direct: false });
+      assert.equal(holes, 32 * 4096);
+      assert.ok(onDisk(destination) <= 33 * 4096, `${onDisk(destination)}`);
+      assert.ok(readFileSync(destination).equals(readFileSync(source)));
+    }
+  });
+
   test('of files that do not say how long they are', async (t) => {
     const directory = scratch(t);
     for (const path of ['/proc/version', '/proc/kallsyms', '/sys/kernel/mm/transparent_hugepage/enabled']) {
@@ -301,6 +315,14 @@ describe('fileaio copy makes the same bytes', { concurrency: 2 }, () => {
     } finally {
       execFileSync('umount', [point]);
     }
+  });
+
+  test('in a directory whose name is not UTF-8', async (t) => {
+    const directory = scratch(t);
+    const script =
+      'd="$0/$(printf "\\377")"; mkdir "$d"; cd "$d"; echo content > a; "$@" copy a b --quiet && cat b && "$@" info a > info';
+    const { code, stdout, stderr } = await start(t, privateTmp(t), ['sh', '-c', script, directory, ...cli]).ended;
+    assert.deepEqual([code, stdout, stderr], [0, 'content\n', '']);
   });
 
   test('onto a character device, in order', async (t) => {
@@ -407,6 +429,24 @@ describe('fileaio copy and the file that it makes', { concurrency: 2 }, () => {
     const now = join(directory, 'now');
     await copied(source, now);
     assert.ok(statSync(now).mtimeMs > 1_600_000_000_000, 'times are not preserved unasked');
+  });
+
+  test('with --preserve it has the times of SRC to the nanosecond', async (t) => {
+    const { directory, source } = sourceOf(t, 'content');
+    for (const date of [
+      '2026-01-02 03:04:05.999999999',
+      '2026-01-02 03:04:05.123456789',
+      '1960-01-02 03:04:05.000000001',
+    ]) {
+      execFileSync('touch', ['-d', date, source]);
+      const destination = join(directory, date);
+      await copied(source, destination, { preserve: true });
+      const [before, after] = [source, destination].map((path) => statSync(path, { bigint: true }));
+      assert.equal(after?.mtimeNs, before?.mtimeNs);
+      // Copying may have read SRC since its time of access was looked at.
+      assert.ok(after !== undefined && before !== undefined && after.atimeNs <= before.atimeNs);
+      assert.equal(after.atimeNs % 1_000_000_000n, before.mtimeNs % 1_000_000_000n);
+    }
   });
 
   test('behind a symbolic link the file is replaced, not the link', async (t) => {
@@ -702,6 +742,19 @@ describe('fileaio copy when it is stopped', { concurrency: 2 }, () => {
     });
   }
 
+  test('also while nobody reads what it reports to', async (t) => {
+    const { directory, source } = sourceOf(t, 'new');
+    const fifo = join(directory, 'fifo');
+    execFileSync('mkfifo', [fifo]);
+    const destination = join(directory, 'destination');
+    const command = [...cli, 'copy', source, destination, '--json', fifo];
+    const { child, said, ended } = start(t, privateTmp(t), command);
+    await said(/3 bytes copied in/);
+    child.kill('SIGTERM');
+    assert.equal((await ended).signal, 'SIGTERM');
+    assert.equal(readFileSync(destination, 'utf8'), 'new');
+  });
+
   test('at once on a second signal, likewise', async (t) => {
     const { child, said, ended, directory } = endless(t);
     await said(/copying 64 GiB/);
@@ -710,6 +763,21 @@ describe('fileaio copy when it is stopped', { concurrency: 2 }, () => {
     const { code } = await ended;
     assert.ok(code === 130 || code === 143, `${code}`);
     assertUntouched(directory);
+  });
+
+  test('and says so where its temporary file cannot be removed', async (t) => {
+    if (!has('strace')) return t.skip('strace is not installed');
+    const { directory, source } = sourceOf(t, 'new');
+    const destination = join(directory, 'destination');
+    const command = [...injecting('unlink:error=EIO'), ...cli, 'copy', source, destination];
+    const ended = await start(t, privateTmp(t), command).ended;
+    assertRefused(
+      ended,
+      /the copy is made, but .*fileaio-copy-\w+" could not be removed: EIO: i\/o error\. Remove it/,
+      1,
+    );
+    assert.equal(readFileSync(destination, 'utf8'), 'new');
+    assert.equal(temporaries(directory).length, 1);
   });
 
   test('in the last moment before it takes the place of DST', async (t) => {
@@ -853,6 +921,35 @@ describe('fileaio copy tells what it did', { concurrency: 3 }, () => {
     assert.deepEqual([report.direct, report.verified, report.holes], [false, false, 2 << 20]);
   });
 
+  test('of what was done, where that is less than what was asked for', async (t) => {
+    const { directory, source } = sourceOf(t, 'content');
+    const asked = ['--iodepth', '500', '--preserve', '--sparse', 'always', '--force', '--quiet', '--json', '-'];
+    const reportOf = async (destination: string): Promise<Report> => {
+      const { code, stdout, stderr } = await runCli(t, privateTmp(t), ['copy', source, destination, ...asked]);
+      assert.equal(code, 0, stderr);
+      return JSON.parse(stdout) as Report;
+    };
+    const file = await reportOf(join(directory, 'new'));
+    assert.deepEqual([file.iodepth, file.preserved, file.sparse], [1, true, 'always']);
+    const device = await reportOf('/dev/null');
+    assert.deepEqual([device.iodepth, device.preserved, device.sparse], [1, false, 'never']);
+  });
+
+  test('of no time that is left, where nothing tells it', async (t) => {
+    const { directory, source } = sourceOf(t, Buffer.alloc(8 << 20));
+    const options = parseCopy([source, join(directory, 'new'), '--sparse', 'always', '--bs', '64k', '--no-direct']);
+    assert.ok(options !== undefined);
+    const left: number[] = [];
+    const progress: Progress = { step() {}, update: (_fraction, leftMs) => void left.push(leftMs), end() {} };
+    await copyFile(options, progress, { signal: new AbortController().signal, by: undefined, exitCode: 0 });
+    assert.ok(left.length > 2);
+    assert.ok(
+      left.every((ms) => !Number.isFinite(ms) || ms < 60_000),
+      left.join(' '),
+    );
+    assert.equal(left.at(-1), 0);
+  });
+
   test('not at all with --quiet', async (t) => {
     const { directory, source } = sourceOf(t, randomBytes(10_000));
     const ended = await runCli(t, privateTmp(t), ['copy', '--quiet', source, join(directory, 'new')]);
@@ -963,10 +1060,37 @@ describe('fileaio copy refuses, with the cure, and changes nothing', () => {
     await assert.rejects(report(source), /cannot write --json .*it is copied from or to/);
     await assert.rejects(report(fresh), /cannot write --json .*it is copied from or to/);
     await assert.rejects(report(directory), /cannot write --json .*it is a directory/);
+    const link = join(scratch(t), 'link');
+    symlinkSync(fresh, link);
+    await assert.rejects(report(link), /cannot write --json .*it is a symbolic link to a file that does not exist/);
     await assert.rejects(report('/no/such/report'), /cannot write --json .*ENOENT/);
     await assert.rejects(copied(source, fresh, { blockSize: 1000, direct: true }), /--bs 1000 is no multiple of \d+/);
     assert.deepEqual(readdirSync(directory).sort(), before);
     assert.equal(readFileSync(there, 'utf8'), 'old');
+  });
+
+  test('names that are not UTF-8, which Node would take for others', async (t) => {
+    const { directory, source } = sourceOf(t, 'content');
+    const other = join(directory, '\ufffd');
+    writeFileSync(other, 'precious');
+    const copy = (name: string) => {
+      const script = `exec "$@" "$(printf '%s/${name}' "$0")" --force --quiet`;
+      return start(t, privateTmp(t), ['sh', '-c', script, directory, ...cli, 'copy', source]).ended;
+    };
+    assertRefused(await copy('\\377'), /"[^"]*\ufffd" is not what was typed: that is no UTF-8/, 2);
+    assert.equal(readFileSync(other, 'utf8'), 'precious');
+    const { code, stderr } = await copy('\\357\\277\\275');
+    assert.equal(code, 0, stderr);
+    assert.equal(readFileSync(other, 'utf8'), 'content', 'that is a name like others');
+  });
+
+  test('an engine by name where the bytes come in order, which only threads does', async (t) => {
+    const { directory, source } = sourceOf(t, 'content');
+    const wish = { engine: 'io-uring', force: true } as const;
+    await assert.rejects(copied(source, '/dev/null', wish), /--engine io-uring: "\/dev\/null" is a character device/);
+    await assert.rejects(copied('/proc/version', join(directory, 'new'), wish), /does not say how long it is/);
+    const { engine } = await copied(source, '/dev/null', { ...wish, engine: 'threads' });
+    assert.equal(engine, 'threads');
   });
 
   test('a directory that may not be written to', async (t) => {

@@ -1,6 +1,6 @@
 /** The subcommands by name, and the one place where an error becomes a line and an exit code. */
 import { print } from './output.ts';
-import { CliError, codeOf, EXIT_IO, EXIT_OK, oneLine, quote, reasonOf, usageError } from './usage.ts';
+import { CliError, checkEncoding, codeOf, EXIT_IO, EXIT_OK, oneLine, quote, reasonOf, usageError } from './usage.ts';
 import { version } from './version.ts';
 
 /** A subcommand: takes the arguments after its name, answers with the exit code. */
@@ -63,6 +63,7 @@ export async function run(args: string[]): Promise<number> {
   process.stderr.on('error', () => {});
   process.stdout.on('error', () => {});
   try {
+    checkEncoding(args);
     return await dispatch(name, rest);
   } catch (error) {
     return complain(prefix, error);

@@ -1,6 +1,7 @@
 /** Where a copy goes: a new file that takes the place of another in one step, or a device that is written as it is. */
 import { randomBytes } from 'node:crypto';
 import {
+  accessSync,
   type BigIntStats,
   closeSync,
   constants,
@@ -24,13 +25,15 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { alignmentOf } from '../alignment.ts';
+import { nodeError } from '../errors.ts';
+import { loadNative } from '../native.ts';
 import type { Side } from './copy-blocks.ts';
 import { isInMemory } from './copy-cached.ts';
 import { type Needs, reopenDirect, type Source, transferReason } from './copy-source.ts';
 import { Directory } from './directory.ts';
 import { deviceSize } from './medium.ts';
 import { formatSize } from './sizes.ts';
-import { CliError, codeOf, EXIT_IO, ioError, quote, usageError } from './usage.ts';
+import { CliError, codeOf, EXIT_IO, ioError, quote, reasonOf, usageError } from './usage.ts';
 
 const fsyncAsync = promisify(fsync);
 const fdatasyncAsync = promisify(fdatasync);
@@ -78,7 +81,7 @@ export function findPlace(name: string, source: Source, force: boolean): Place {
   }
   if (found.isFile()) {
     if (!force) throw usageError(`${quote(name)} exists. If it is to be replaced, add --force`);
-    return { name, path: realpathSync(name), kind: 'file', replaces: statSync(name), device: undefined };
+    return { name, path: pathOf(name), kind: 'file', replaces: statSync(name), device: undefined };
   }
   const kind = found.isBlockDevice() ? 'block device' : 'character device';
   if (!found.isBlockDevice() && !found.isCharacterDevice()) {
@@ -103,7 +106,8 @@ function newPath(name: string): string {
         `${quote(name)} is a symbolic link to a file that does not exist. Remove the link, or name that file`,
       );
     }
-    return join(realpathSync(dirname(name)), basename(name));
+    accessSync(dirname(name));
+    return pathOf(name);
   } catch (error) {
     if (error instanceof CliError) throw error;
     throw ioError(
@@ -111,6 +115,26 @@ function newPath(name: string): string {
       error,
       'Name a file in a directory that exists and that you can write to',
     );
+  }
+}
+
+/**
+ * With links followed, as far as it exists. Where the way there cannot be written down (it is not UTF-8, or is longer than any path may be) it stays as
+ * it was given: names in the directory that this process is in work all the same.
+ */
+export function pathOf(name: string): string {
+  try {
+    return realpathSync(name);
+  } catch {
+    return join(realDirectory(dirname(name)), basename(name));
+  }
+}
+
+function realDirectory(name: string): string {
+  try {
+    return realpathSync(name);
+  } catch {
+    return name;
   }
 }
 
@@ -151,8 +175,8 @@ export interface Destination {
   fate(): string;
   /** Opened anew for reading: past the page cache, or through it with the reason. */
   reader(): { side: Side; whyCached: string | undefined };
-  /** Removes what is not DST by now. */
-  close(): void;
+  /** Removes what is not DST by now. @returns what could not be removed, and what to do about it: a sentence. */
+  close(): string | undefined;
 }
 
 /** @throws CliError */
@@ -202,6 +226,7 @@ abstract class Opened {
   /** From here on, an error that says that the disk is full can say how much was needed. */
   protected expect(data: number | undefined): void {
     this.#needed = data;
+    if (this.place.kind !== 'file') return;
     try {
       const { bavail, bsize } = statfsSync(dirname(this.place.path));
       this.#free = bavail * bsize;
@@ -215,6 +240,7 @@ abstract class Opened {
     switch (codeOf(error)) {
       case 'ENOSPC':
       case 'EDQUOT': {
+        if (this.place.kind !== 'file') return new CliError(EXIT_IO, `${doing}. Name a device that takes more`);
         const needed = this.#needed === undefined ? 'as much room as SRC has bytes' : formatSize(this.#needed);
         const beside = this.place.replaces === undefined ? '' : ' beside the old file';
         const free = this.#free === undefined ? '' : `, and ${formatSize(this.#free)} were free when it began`;
@@ -269,8 +295,8 @@ class NewFile extends Opened implements Destination {
   /** Their paths, through the directory. */
   readonly #temporary: string;
   readonly #final: string;
-  /** `undefined`: there is no temporary file (any more). */
-  #forget: (() => void) | undefined;
+  /** Removes the temporary file, if there is one. */
+  readonly #forget: () => string | undefined;
   #done = false;
 
   constructor(place: Place) {
@@ -279,17 +305,14 @@ class NewFile extends Opened implements Destination {
     this.#directory = directory;
     this.#temporary = temporary;
     this.#final = directory.entry(basename(place.path));
-    // For what ends the process without a finally clause: a second signal, above all.
-    const forget = (): void => {
-      process.off('exit', forget);
-      try {
-        unlinkSync(temporary);
-      } catch {
-        // Somebody else removed it.
-      }
+    const shown = quote(join(dirname(place.path), basename(temporary)));
+    this.#forget = () => {
+      process.off('exit', this.#forget);
+      const error = unlinkIfThere(temporary);
+      return error && `${shown} could not be removed: ${reasonOf(error)}. Remove it`;
     };
-    this.#forget = forget;
-    process.on('exit', forget);
+    // For what ends the process without a finally clause: a second signal, above all.
+    process.on('exit', this.#forget);
   }
 
   resize(size: number, data: number | undefined): void {
@@ -323,7 +346,7 @@ class NewFile extends Opened implements Destination {
       const mode = like === undefined ? Number(source.stat.mode) & 0o777 & ~umask() : Number(like.mode) & 0o7777;
       // Nobody becomes somebody else by running a copy.
       fchmodSync(this.fd, owned ? mode : withoutGroup(mode & 0o1777));
-      if (preserve) futimesSync(this.fd, seconds(source.stat.atimeNs), seconds(source.stat.mtimeNs));
+      if (preserve) setTimes(this.fd, source.stat.atimeNs, source.stat.mtimeNs);
     } catch (error) {
       // File systems without permissions.
       if (!preserve && isUnsupported(error)) return;
@@ -338,11 +361,9 @@ class NewFile extends Opened implements Destination {
   #publish(force: boolean): void {
     const { name } = this.place;
     try {
-      const linked = !force && this.#link();
-      if (!linked) renameSync(this.#temporary, this.#final);
+      if (force || !this.#link()) renameSync(this.#temporary, this.#final);
+      else unlinkIfThere(this.#temporary); // where it stays, it is tried again, and told, at the end
       this.#done = true;
-      // Where it stays, it is tried again at the end of the process.
-      if (linked && !unlinked(this.#temporary)) return;
     } catch (error) {
       if (codeOf(error) === 'EEXIST') {
         throw new CliError(
@@ -352,8 +373,6 @@ class NewFile extends Opened implements Destination {
       }
       throw ioError(`the copy is complete, but cannot take the place of ${quote(name)}`, error, 'Name another DST');
     }
-    if (this.#forget !== undefined) process.off('exit', this.#forget);
-    this.#forget = undefined;
   }
 
   /** Unlike rename(2), link(2) replaces nothing. @returns whether the file system has links at all. */
@@ -391,20 +410,21 @@ class NewFile extends Opened implements Destination {
     return replaces === undefined ? `${quote(name)} was not made` : `${quote(name)} is as it was`;
   }
 
-  close(): void {
-    this.#forget?.();
-    this.#forget = undefined;
+  close(): string | undefined {
+    const left = this.#forget();
     this.#directory.close();
     this.closeAll();
+    return left;
   }
 }
 
-function unlinked(path: string): boolean {
+/** @returns why it is still there. */
+function unlinkIfThere(path: string): Error | undefined {
   try {
     unlinkSync(path);
-    return true;
-  } catch {
-    return false;
+    return undefined;
+  } catch (error) {
+    return error instanceof Error && codeOf(error) !== 'ENOENT' ? error : undefined;
   }
 }
 
@@ -459,9 +479,38 @@ function umask(): number {
   return mask;
 }
 
+const SECOND_NS = 1_000_000_000n;
+const MICROSECOND_NS = 1000n;
+
+/** To the nanosecond; where there is no native code, to the microsecond below. */
+function setTimes(fd: number, accessedNs: bigint, modifiedNs: bigint): void {
+  const { native } = loadNative();
+  if (native === undefined) {
+    futimesSync(fd, seconds(accessedNs), seconds(modifiedNs));
+    return;
+  }
+  const accessedRest = remainder(accessedNs, SECOND_NS);
+  const modifiedRest = remainder(modifiedNs, SECOND_NS);
+  const result = native.setTimes(
+    fd,
+    Number((accessedNs - accessedRest) / SECOND_NS),
+    Number(accessedRest),
+    Number((modifiedNs - modifiedRest) / SECOND_NS),
+    Number(modifiedRest),
+  );
+  if (result < 0) throw nodeError(result, 'futimens');
+}
+
+/** What is above the multiple below it, also of a negative number. */
+function remainder(value: bigint, of: bigint): bigint {
+  return ((value % of) + of) % of;
+}
+
 /** As futimesSync takes it, exact to a microsecond in our century. Numbers below 0 it takes for now, dates not. */
 function seconds(ns: bigint): number | Date {
-  return ns < 0n ? new Date(Number(ns / 1_000_000n)) : Number(ns) / 1e9;
+  // libuv takes whole microseconds of it, and a double may lie a little below: half of one more keeps it from being the one before.
+  const below = Number(ns - remainder(ns, MICROSECOND_NS)) + 500;
+  return ns < 0n ? new Date(Math.floor(below / 1e6)) : below / 1e9;
 }
 
 /** Written in place: there is no other way. */
@@ -514,7 +563,7 @@ class Device extends Opened implements Destination {
     return this.#begun ? `${name} is overwritten in part` : `${name} is as it was`;
   }
 
-  close(): void {
+  close(): undefined {
     this.closeAll();
   }
 }

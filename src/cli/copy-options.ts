@@ -22,7 +22,8 @@ A device DST is written in place, and flushed.
   --no-direct     through the page cache
                   default: past it where the file systems let it; but SRC is read from there if it is there
   --engine NAME   who carries the transfers: io-uring, kernel-aio or threads; default: the first that works
-                  here (through the page cache never kernel-aio, which would do the work while submitting it)
+                  here (through the page cache never kernel-aio, which would do the work while submitting it;
+                  for files in memory, or of a file system that is a process (FUSE), threads)
   --sparse WHEN   auto: the holes of SRC stay holes; the default
                   always: zeros become holes, too
                   never: everything is written, and takes its room on the disk
@@ -39,7 +40,8 @@ Sizes are bytes, or take k, m, g (powers of 1024). What SRC grows by while it is
 control lists and extended attributes are not copied.
 
 Exit codes: 0 done; 1 a file or the machine failed, or --verify found a difference; 2 a mistake on the command
-line; 130 interrupted by Ctrl-C, 143 by SIGTERM.
+line; 129, 130, 131 and 143 interrupted by SIGHUP, Ctrl-C, SIGQUIT and SIGTERM; 141 nobody reads standard
+output any more.
 `;
 
 /** What becomes of zeros. */

@@ -1,7 +1,7 @@
 /** What was copied, for people and for programs. */
 import { release } from 'node:os';
 import type { EngineName } from '../index.ts';
-import type { CopyOptions } from './copy-options.ts';
+import type { CopyOptions, Sparse } from './copy-options.ts';
 import { formatSeconds, formatSize } from './sizes.ts';
 import { quote } from './usage.ts';
 import { version } from './version.ts';
@@ -12,6 +12,10 @@ export interface Copied {
   readonly bytes: number;
   /** How many of them were not written, since they are zeros without room on the disk. */
   readonly holes: number;
+  /** What became of zeros. */
+  readonly sparse: Sparse;
+  /** Whether it has the mode and times of SRC. */
+  readonly preserved: boolean;
   /** From the first look at SRC until DST was in its place, on the disk. */
   readonly seconds: number;
   readonly engine: EngineName;
@@ -50,7 +54,8 @@ function round(value: number, digits: number): number {
 
 /** The same as JSON, and how it was done. */
 export function json(options: CopyOptions, copied: Copied): string {
-  const { bytes, holes, seconds, engine, depth, direct, verified, sourceGrewBy, sourceChanged } = copied;
+  const { bytes, holes, seconds, engine, depth, direct, verified } = copied;
+  const { sparse, preserved, sourceGrewBy, sourceChanged } = copied;
   const document = {
     version: version(),
     kernel: release(),
@@ -66,9 +71,9 @@ export function json(options: CopyOptions, copied: Copied): string {
     directSource: direct.source,
     directDestination: direct.destination,
     bs: options.blockSize,
-    iodepth: options.depth ?? depth,
-    sparse: options.sparse,
-    preserved: options.preserve,
+    iodepth: depth,
+    sparse,
+    preserved,
     verified: verified !== undefined,
     verifiedPastCache: verified === 'past the page cache',
     sourceGrewBy,

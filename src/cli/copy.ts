@@ -1,19 +1,19 @@
 /** `fileaio copy`: one file into another, many transfers deep, and never half. */
-import { accessSync, constants, fstatSync, realpathSync, statSync } from 'node:fs';
+import { fstatSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
 import { deniesDirect } from '../alignment.ts';
 import type { EngineName } from '../index.ts';
 import { isInUserSpace } from '../user-space.ts';
 import { isInMemory } from './copy-cached.ts';
-import { type Destination, findPlace, openDestination } from './copy-destination.ts';
+import { type Destination, findPlace, openDestination, pathOf } from './copy-destination.ts';
 import { blocksOf, dataRanges, knowsHoles, type Range, roundUp } from './copy-extents.ts';
-import { COPY_HELP, type CopyOptions, checkMemory, parseCopy } from './copy-options.ts';
+import { COPY_HELP, type CopyOptions, checkMemory, parseCopy, type Sparse } from './copy-options.ts';
 import { type Copied, errand, json, line } from './copy-report.ts';
 import { type Needs, Source } from './copy-source.ts';
 import { type Tally, transfer, transferInOrder } from './copy-transfer.ts';
 import { compare } from './copy-verify.ts';
 import { print } from './output.ts';
+import { checkOutput } from './output-file.ts';
 import { openProgress, type Progress } from './progress.ts';
 import { formatSize } from './sizes.ts';
 import { type Stop, stopOnSignals } from './stop.ts';
@@ -36,12 +36,16 @@ export async function copy(args: string[]): Promise<number> {
     await print(COPY_HELP);
     return EXIT_OK;
   }
-  const stop = stopOnSignals();
   const progress = options.quiet ? SILENCE : openProgress('fileaio copy', options.json === '-');
+  await report(options, await copyUntilStopped(options, progress));
+  return EXIT_OK;
+}
+
+/** Signals mean what they always do afterwards: nobody may read from the other end of what the report is written to. */
+async function copyUntilStopped(options: CopyOptions, progress: Progress): Promise<Copied> {
+  const stop = stopOnSignals();
   try {
-    const copied = await copyFile(options, progress, stop);
-    await report(options, copied);
-    return EXIT_OK;
+    return await copyFile(options, progress, stop);
   } finally {
     stop.release();
   }
@@ -87,15 +91,19 @@ export async function copyFile(options: CopyOptions, progress: Progress, stop: I
     }
     checkJson(options, source, place.path);
     const destination = openDestination(place);
+    let outcome: Omit<Copied, 'seconds'>;
     try {
-      const outcome = await new Copy(options, source, destination, progress, stop).run();
-      progress.end();
-      return { ...outcome, seconds: (performance.now() - begun) / 1000 };
+      outcome = await new Copy(options, source, destination, progress, stop).run();
     } catch (error) {
-      throw withFate(error, options, destination.fate());
-    } finally {
-      destination.close();
+      const left = destination.close();
+      const fate = destination.fate();
+      throw withFate(error, options, left === undefined ? fate : `${fate}. ${left}`);
     }
+    const seconds = (performance.now() - begun) / 1000;
+    progress.end();
+    const left = destination.close();
+    if (left !== undefined) throw new CliError(EXIT_IO, `the copy is made, but not all is as it should be: ${left}`);
+    return { ...outcome, seconds };
   } finally {
     progress.end();
     source.close();
@@ -111,27 +119,10 @@ function withFate(error: unknown, options: CopyOptions, fate: string): CliError 
 /** Whether the figures can be written there at the end, and not over what they are about. */
 function checkJson({ json: path }: CopyOptions, source: Source, destination: string): void {
   if (path === undefined || path === '-') return;
-  const cannot = `cannot write --json ${quote(path)}`;
   const cure = 'Name a file in a directory that you can write to, or - for standard output';
-  try {
-    const found = statSync(path, { bigint: true, throwIfNoEntry: false });
-    if (found?.isDirectory()) throw new CliError(EXIT_IO, `${cannot}: it is a directory. ${cure}`);
-    if (found === undefined) accessSync(dirname(path), constants.W_OK | constants.X_OK);
-    else accessSync(path, constants.W_OK);
-    if ((found !== undefined && source.is(found)) || resolved(path) === destination) {
-      throw usageError(`${cannot}: it is copied from or to. Name another one`);
-    }
-  } catch (error) {
-    throw error instanceof CliError ? error : ioError(cannot, error, cure);
-  }
-}
-
-/** With links followed, as far as it exists. */
-function resolved(path: string): string {
-  try {
-    return realpathSync(path);
-  } catch {
-    return join(realpathSync(dirname(path)), basename(path));
+  const found = checkOutput('--json', path, cure);
+  if ((found !== undefined && source.is(found)) || pathOf(path) === destination) {
+    throw usageError(`cannot write --json ${quote(path)}: it is copied from or to. Name another one`);
   }
 }
 
@@ -187,6 +178,8 @@ class Copy {
     return {
       bytes,
       holes: bytes - written,
+      sparse: inOrder ? 'never' : this.#sparse,
+      preserved: preserve && this.#destination.place.kind === 'file',
       engine,
       depth,
       direct,
@@ -210,15 +203,16 @@ class Copy {
     const { size } = source;
     const direct = this.#direct();
     const { bufferAlignment, offsetAlignment } = this.#alignments(direct);
-    const { blockSize, depth } = this.#shape(size, offsetAlignment, 1);
-    const sparse = destination.place.kind === 'file' ? this.#options.sparse : 'never';
+    const sparse = this.#sparse;
     // Where nobody knows the holes of a file that has some, zeros are the best guess.
     const byBytes = sparse === 'always' || (sparse === 'auto' && source.density() < 1 && !knowsHoles(source.fd));
+    const holeSize = byBytes ? Math.max(PAGE, offsetAlignment) : 0;
+    const { blockSize, depth } = this.#shape(size, Math.max(offsetAlignment, holeSize), 1);
     const ranges = sparse === 'never' ? [{ start: 0, end: size }] : dataRanges([source.fd], size);
     destination.resize(size, sparse === 'never' ? size : Math.ceil(size * source.density()));
     this.#progress.step(`copying ${errand(size, this.#options)}`);
     let written = 0;
-    const follow = this.#follow('copying', sparse === 'never' ? 1 : source.density());
+    const follow = this.#follow('copying', byBytes ? undefined : sparse === 'never' ? 1 : source.density());
     const carrier = await transfer({
       source: source.side(direct.source),
       destination: destination.side(direct.destination),
@@ -229,7 +223,7 @@ class Copy {
       depth,
       bufferAlignment,
       offsetAlignment,
-      holeSize: byBytes ? Math.max(PAGE, offsetAlignment) : 0,
+      holeSize,
       engine: this.#engine(),
       writesAtOnce: destination.inMemory && !direct.destination && !this.#isEngineNamed,
       ended: (at) => source.ended(at),
@@ -242,15 +236,24 @@ class Copy {
     return { bytes: size, written, engine: carrier, depth, direct };
   }
 
+  /** A device has no holes. */
+  get #sparse(): Sparse {
+    return this.#destination.place.kind === 'file' ? this.#options.sparse : 'never';
+  }
+
   /** One block after the other, for what has no size or no positions. */
   async #moveInOrder(): Promise<Moved> {
     const source = this.#source;
     const destination = this.#destination;
     const { sized, size } = source;
-    if (this.#options.direct) {
-      const why = sized ? 'is a character device' : 'does not say how long it is';
-      const name = quote(sized ? destination.place.name : source.name);
-      throw usageError(`--direct: ${name} ${why}, and cannot go past the page cache. Leave --direct out`);
+    const { direct, engine } = this.#options;
+    const name = quote(sized ? destination.place.name : source.name);
+    const why = `${name} ${sized ? 'is a character device' : 'does not say how long it is'}`;
+    if (direct) throw usageError(`--direct: ${why}, and cannot go past the page cache. Leave --direct out`);
+    if (engine !== undefined && engine !== 'threads') {
+      throw usageError(
+        `--engine ${engine}: ${why}, and is copied in order, which only threads does. Leave --engine out`,
+      );
     }
     destination.resize(0, sized ? size : undefined);
     this.#progress.step(`copying ${errand(sized ? size : undefined, this.#options)}`);
@@ -346,12 +349,15 @@ class Copy {
     return { blockSize, depth };
   }
 
-  /** @param density - the part of the bytes that has to be moved, as far as is known: holes take no time. */
-  #follow(doing: string, density: number): (tally: Tally, size: number) => void {
+  /**
+   * @param density - the part of the bytes that has to be moved: holes take no time. `undefined` where only reading them tells, which takes
+   * time by itself.
+   */
+  #follow(doing: string, density: number | undefined): (tally: Tally, size: number) => void {
     const begun = performance.now();
     return ({ written, passed }, size) => {
       const ms = performance.now() - begun;
-      const left = ((size - passed) * density * ms) / Math.max(written, 1);
+      const left = ((size - passed) * (density ?? 1) * ms) / (density === undefined ? passed : written);
       const rate = (written / 1024 ** 2 / ms) * 1000;
       this.#progress.update(size === 0 ? 1 : passed / size, left, `${doing}  ${rate.toFixed(1)} MiB/s`);
     };

@@ -8,7 +8,7 @@ import { engines } from '../index.ts';
 import { mediumOf } from './medium.ts';
 import { columns, print } from './output.ts';
 import { checkKind } from './target.ts';
-import { codeOf, EXIT_OK, ioError, onlyFile, parseCommand, quote, reasonOf } from './usage.ts';
+import { CliError, codeOf, EXIT_IO, EXIT_OK, ioError, onlyFile, parseCommand, quote, reasonOf } from './usage.ts';
 import { version } from './version.ts';
 
 const INFO_HELP = `fileaio info: what this machine has for asynchronous file I/O, and what direct I/O on a file needs
@@ -110,7 +110,7 @@ async function lookInto(path: string): Promise<FileInfo> {
   try {
     found = await stat(path);
   } catch (error) {
-    if (codeOf(error) === 'ENOENT') throw ioError(`no such file: ${quote(path)}`, error, 'Name one that exists');
+    if (codeOf(error) === 'ENOENT') throw new CliError(EXIT_IO, `no such file: ${quote(path)}. Name one that exists`);
     throw ioError(`cannot look at ${quote(path)}`, error, 'Name a file that you can reach');
   }
   checkKind(path, found);

@@ -50,7 +50,8 @@ function typeNumber(path: string): string {
 
 /** The mount that a path lies on: the longest mount point above it, the last one where several are at one place. */
 function mountOf(path: string): { type: string; source: string } | undefined {
-  const real = realpathSync(path);
+  const real = realPath(path);
+  if (real === undefined) return undefined;
   let found: { type: string; source: string; length: number } | undefined;
   for (const line of (read('/proc/self/mountinfo') ?? '').split('\n')) {
     // See proc_pid_mountinfo(5): optional fields, of which there may be none, end with a hyphen.
@@ -63,6 +64,15 @@ function mountOf(path: string): { type: string; source: string } | undefined {
     }
   }
   return found;
+}
+
+/** `undefined` where it cannot be written down: it is not UTF-8, or longer than any path may be. */
+function realPath(path: string): string | undefined {
+  try {
+    return realpathSync(path);
+  } catch {
+    return undefined;
+  }
 }
 
 function isBelow(path: string, point: string): boolean {

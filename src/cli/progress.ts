@@ -9,7 +9,7 @@ export const PROGRESS_MS = 100;
 export interface Progress {
   /** A step begins: said once, in a sentence. */
   step(sentence: string): void;
-  /** `fraction` of everything is done, after `elapsedMs` of it; `text` is about the step under way. */
+  /** `fraction` of everything is done, and `leftMs` to go: not finite where nobody knows; `text` is about the step under way. */
   update(fraction: number, leftMs: number, text: string): void;
   /** Takes the live line away. */
   end(): void;
@@ -39,7 +39,8 @@ class LiveLine implements Progress {
     if (now < this.#next) return;
     this.#next = now + PROGRESS_MS;
     const percent = Math.floor(Math.min(Math.max(fraction, 0), 1) * 100);
-    this.#show(`${String(percent).padStart(3)} %  ETA ${formatSeconds(Math.ceil(leftMs / 1000) * 1000)}  ${text}`);
+    const left = Number.isFinite(leftMs) ? `  ETA ${formatSeconds(Math.ceil(leftMs / 1000) * 1000)}` : '';
+    this.#show(`${String(percent).padStart(3)} %${left}  ${text}`);
   }
 
   end(): void {

@@ -1,4 +1,6 @@
 /** What goes wrong on a command line: exit codes, errors of one line, and text that is safe to show on a terminal. */
+import { isUtf8 } from 'node:buffer';
+import { readFileSync } from 'node:fs';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { textOf } from '../errors.ts';
 import { AioError } from '../index.ts';
@@ -64,6 +66,28 @@ export function oneLine(text: string): string {
     char < ' ' ? JSON.stringify(char).slice(1, -1) : char,
   ).join('');
   return escapeUnsafe(safe);
+}
+
+/**
+ * Node makes U+FFFD of what is not UTF-8, and a name with that is the name of another file: nothing may be read or written by it.
+ *
+ * @throws CliError
+ */
+export function checkEncoding(args: readonly string[]): void {
+  const lost = args.find((arg) => arg.includes('\ufffd'));
+  if (lost === undefined || isUtf8(commandLine())) return;
+  throw usageError(
+    `${quote(lost)} is not what was typed: that is no UTF-8, and Node takes no other names. Give the file another name, or a link`,
+  );
+}
+
+/** As the kernel has it; empty where nobody can be asked. */
+function commandLine(): Buffer {
+  try {
+    return readFileSync('/proc/self/cmdline');
+  } catch {
+    return Buffer.alloc(0);
+  }
 }
 
 /** node:util's parseArgs, with its complaints as usage errors of one sentence. */
