@@ -779,7 +779,7 @@ export async function open(
 ): Promise<FileHandle> {
   const { given, wanted, options } = openFlags(flagsOrOptions, mode);
   const direct = O_DIRECT !== undefined && (given & O_DIRECT) !== 0;
-  const node = await openNode(path, wanted, options.mode, direct);
+  const node = await openNode(path, wanted, options.mode, options.direct === true);
   try {
     const append = (given & O_APPEND) !== 0;
     return new FileHandle(node, new OpenFile(node.fd, { direct, append, engine: options.engine ?? 'auto' }));

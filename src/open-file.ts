@@ -112,7 +112,7 @@ export function isDirectUnderneath(fd: number): boolean {
 }
 
 /** Of a write that takes several steps. */
-interface Progress {
+export interface Progress {
   bytes: number;
 }
 
@@ -376,26 +376,30 @@ export class OpenFile {
   }
 
   /**
-   * Writes all of it, in as many steps as it takes. The parts of a direct file's blocks that it does not fill, at its head and tail, go
+   * Writes all of it, in as many steps as it takes; `progress` counts what is written also where the rest fails. The parts of a direct file's blocks that it does not fill, at its head and tail, go
    * through the page cache.
    */
-  async writeAll(view: Uint8Array, position: Position, signal?: AbortSignal): Promise<void> {
+  async writeAll(
+    view: Uint8Array,
+    position: Position,
+    signal?: AbortSignal,
+    progress: Progress = { bytes: 0 },
+  ): Promise<void> {
     throwIfAborted(signal);
     if (isResizable(view)) {
-      await this.writeAll(gather([view], Buffer.allocUnsafeSlow(view.byteLength)), position, signal);
+      await this.writeAll(gather([view], Buffer.allocUnsafeSlow(view.byteLength)), position, signal, progress);
       return;
     }
     if (position === null || this.append) {
       // Other writes at the end, or here, must not come in between.
-      await this.#writes.run(() => this.#writeAllHere(view, signal), signal);
+      await this.#writes.run(() => this.#writeAllHere(view, progress, signal), signal);
       return;
     }
-    await this.#writePieces(view, position, { bytes: 0 }, signal);
+    await this.#writePieces(view, position, progress, signal);
   }
 
-  async #writeAllHere(view: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
+  async #writeAllHere(view: Uint8Array, progress: Progress, signal: AbortSignal | undefined): Promise<void> {
     const at = this.#tellHere();
-    const progress: Progress = { bytes: 0 };
     try {
       if (this.append && this.direct) {
         await this.#around(() => this.#writeRest(view, 0, true, progress, signal));
@@ -702,7 +706,10 @@ export class OpenFile {
     const total = lengthOf(views);
     const start = Number(position);
     this.#checkWrite(total, start);
-    if (views.every((each) => this.#isPlain(each, false))) return this.#transfer(WRITE, views, position, signal);
+    if (views.every((each) => this.#isPlain(each, false))) {
+      const writing = this.#transfer(WRITE, views, position, signal);
+      return this.append ? await writing.catch((error) => this.#explainAppend(error, total)) : await writing;
+    }
     let done = 0;
     while (done < total) {
       throwIfAborted(signal);
@@ -710,13 +717,28 @@ export class OpenFile {
       const wanted = Math.min(total - done, BOUNCE_BYTES);
       const bounce = takeBounce(wanted);
       const piece = gather(views, bounce.subarray(0, wanted), done);
-      const bytes = await orNothing(done, signal, this.#transfer(WRITE, [piece], start + done, signal));
+      const writing = this.#transfer(WRITE, [piece], start + done, signal);
+      const explained = this.append ? writing.catch((error) => this.#explainAppend(error, total)) : writing;
+      const bytes = await orNothing(done, signal, explained);
       // After a failure nobody knows whether the kernel is done with it.
       if (bytes > 0) putBounce(bounce);
       done += bytes;
       if (bytes < wanted) break;
     }
     return done;
+  }
+
+  /** The kernel judges an append by where the file ends, which only it knows, and says no more than EINVAL. */
+  #explainAppend(error: unknown, length: number): never {
+    const { offset: block } = this.alignment;
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    const end = code === 'EINVAL' ? endOf(this.fd) : 0;
+    if (end % block === 0) throw error;
+    throw new AioError(
+      'ERR_AIO_MISALIGNED',
+      `Misaligned append of ${length} bytes on descriptor ${this.fd}: the file ends at ${end}, which is ${end % block} past a multiple of ${block}. A direct file takes whole blocks of ${block} bytes at their places: use writeFile, appendFile or a stream, which see to that, or open the file without { direct: true }`,
+      { errno: -EINVAL, syscall: 'write' },
+    );
   }
 
   #checkWrite(length: number, position: number): void {
@@ -777,6 +799,15 @@ export function errorOf(call: Call): unknown {
   // Kernel AIO asks whether a file can be read before it asks what it is.
   if (transfer.result === -EINVAL && operation === READ && isDirectory(transfer.fd)) return nodeError(-EISDIR, 'read');
   return nodeError(transfer.result, SYSCALLS[operation]);
+}
+
+/** 0 where nobody can be asked. */
+function endOf(fd: number): number {
+  try {
+    return fstatSync(fd).size;
+  } catch {
+    return 0;
+  }
 }
 
 function isDirectory(fd: number): boolean {

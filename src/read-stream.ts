@@ -4,11 +4,13 @@ import { outOfRange } from './errors.ts';
 import type { FileHandle } from './file.ts';
 import { ReadAhead } from './read-ahead.ts';
 import {
+  adopting,
   checkIodepth,
   checkPlace,
   fail,
   MOST_READ_AHEAD,
   NO_METHODS,
+  openedBySomebodyElse,
   optionsOf,
   type Plan,
   planOf,
@@ -61,7 +63,7 @@ const CHUNK = 64 * 1024;
  * await new Promise((resolve) => stream.on('close', resolve));
  * ```
  */
-export class ReadStream extends Readable {
+export class ReadStream extends adopting(Readable) {
   /** As given; `undefined` for a descriptor or handle. */
   declare readonly path: string | Buffer;
   /** How the path is opened. */
@@ -87,6 +89,7 @@ export class ReadStream extends Readable {
   #ahead: ReadAhead | undefined;
   #wanted = false;
   #delivering = false;
+  readonly #onTick = (): void => this.#deliver();
 
   /**
    * @param path - of the file, or a handle of this library; ignored with `options.fd`.
@@ -146,6 +149,7 @@ export class ReadStream extends Readable {
   /** @internal */
   override _construct(callback: (error?: Error | null) => void): void {
     if (!this.#made) return;
+    if (openedBySomebodyElse(this, this.#file, callback)) return;
     this.#file.open((error) => {
       if (error !== null) {
         callback(error);
@@ -163,7 +167,9 @@ export class ReadStream extends Readable {
   /** @internal */
   override _read(): void {
     this.#wanted = true;
-    this.#deliver();
+    // This is called within read(), which would give out what comes now together with what waits in the stream, as one chunk of both.
+    if (this.readableLength === 0) this.#deliver();
+    else nextTick(this.#onTick);
   }
 
   #begin(): ReadAhead {

@@ -125,13 +125,14 @@ export function checkIodepth({ iodepth }: StreamOptions): void {
   if (iodepth !== undefined) checkInteger('options.iodepth', iodepth, 1, MOST_IODEPTH);
 }
 
-function pathOf(path: unknown): string | Buffer {
+/** Node's check of a path. */
+export function pathOf(path: unknown, name = 'path'): string | Buffer {
   const plain = path instanceof URL ? fileURLToPath(path) : path;
   if (typeof plain !== 'string' && !types.isUint8Array(plain)) {
-    throw invalidArgType('path', 'of type string or an instance of Buffer or URL', path);
+    throw invalidArgType(name, 'of type string or an instance of Buffer or URL', path);
   }
   if (typeof plain === 'string' ? plain.includes('\0') : bytesOf(plain).includes(0)) {
-    throw invalidArgValue('path', 'must be a string, Uint8Array, or URL without null bytes', plain);
+    throw invalidArgValue(name, 'must be a string, Uint8Array, or URL without null bytes', plain);
   }
   return plain as string | Buffer;
 }
@@ -287,6 +288,12 @@ export class StreamFile {
     );
   }
 
+  /** A descriptor that somebody else opened for the stream. */
+  adopt(fd: number): void {
+    this.#fd = fd;
+    this.#file = this.#adopt(fd);
+  }
+
   #adopt(fd: number): OpenFile {
     const { engine } = this.#options;
     const flags = flagsOf(fd);
@@ -324,6 +331,65 @@ export class StreamFile {
       });
     }
   }
+}
+
+/** The objects that constructors are to work on, in place of a new one, by what they are called with as `new.target`. */
+const selves = new WeakMap<object, object>();
+
+/**
+ * A class of node:stream's for ours to extend: constructors of these can be called on an object that is there, as those of Node's file
+ * streams can, which are functions. Those who inherit from them the old way (graceful-fs does) call them so.
+ */
+export function adopting<T extends typeof Readable | typeof Writable>(type: T): T {
+  function Adopting(this: object, ...args: unknown[]): object {
+    const self = (new.target && selves.get(new.target)) ?? this;
+    Reflect.apply(type, self, args);
+    return self;
+  }
+  Object.setPrototypeOf(Adopting, type);
+  Adopting.prototype = type.prototype;
+  return Adopting as unknown as T;
+}
+
+/** A class of ours as a function, which can also be called without `new`, or on an object that inherits from it. */
+export function callable<T extends abstract new (...args: never[]) => object>(type: T): T {
+  return new Proxy(type, {
+    apply(target, self, args) {
+      if (!(self instanceof target)) return Reflect.construct(target, args);
+      function Target(): void {}
+      Target.prototype = Object.getPrototypeOf(self);
+      selves.set(Target, self);
+      return Reflect.construct(target, args, Target);
+    },
+  });
+}
+
+/**
+ * Whoever inherits from Node's file streams may have a method `open`, which opens the file, sets `fd`, and emits `'open'` or `'error'`.
+ *
+ * @returns whether there is one. It was called then, and `opened` will be.
+ */
+export function openedBySomebodyElse(
+  stream: (Readable | Writable) & { fd: number | null },
+  file: StreamFile,
+  opened: (error?: Error | null) => void,
+): boolean {
+  const { open: byHand }: { open?: unknown } = stream as object;
+  if (typeof byHand !== 'function' || file.fd !== null) return false;
+  const { emit } = stream;
+  stream.emit = (event: string | symbol, ...args: unknown[]): boolean => {
+    if (event !== 'open' && event !== 'error') return Reflect.apply(emit, stream, [event, ...args]);
+    stream.emit = emit;
+    try {
+      if (event === 'open' && stream.fd !== null) file.adopt(stream.fd);
+      opened(event === 'open' ? null : (args[0] as Error));
+    } catch (error) {
+      opened(error as Error);
+    }
+    return event === 'error' || Reflect.apply(emit, stream, [event, ...args]);
+  };
+  Reflect.apply(byHand, stream, []);
+  return true;
 }
 
 /** Each transfer listens: Node would warn of more than ten. */

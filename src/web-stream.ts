@@ -142,18 +142,18 @@ class Source implements UnderlyingByteSource {
   }
 
   async #finish(controller: ReadableByteStreamController): Promise<void> {
-    if (this.#controller !== undefined) {
-      this.#controller = undefined;
-      try {
+    const isOpen = this.#controller !== undefined;
+    this.#controller = undefined;
+    try {
+      // First: whoever has read all of it finds the file closed.
+      await this.#letGo();
+    } finally {
+      if (isOpen) {
         // Throws where a reader wants elements of several bytes, and got part of one: it is told so.
         controller.close();
         controller.byobRequest?.respond(0);
-      } finally {
-        await this.#letGo();
       }
-      return;
     }
-    await this.#letGo();
   }
 
   /** Once nothing is under way. */

@@ -4,8 +4,9 @@ import { addAbortSignal, Writable, type WritableOptions } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { invalidArgType, nodeError } from './errors.ts';
 import type { FileHandle } from './file.ts';
-import type { OpenFile } from './open-file.ts';
+import type { OpenFile, Progress } from './open-file.ts';
 import {
+  adopting,
   checkIodepth,
   checkPlace,
   fail,
@@ -13,6 +14,7 @@ import {
   MOST_WRITTEN_BEHIND,
   makeAbort,
   NO_METHODS,
+  openedBySomebodyElse,
   optionsOf,
   planOf,
   StreamFile,
@@ -40,6 +42,8 @@ type Callback = (error?: Error | null) => void;
 /** One transfer to the file, under way or done. */
 interface Part {
   readonly bytes: number;
+  /** How many of them are written, without a gap, also where the rest is not. */
+  readonly progress: Progress;
   settled: boolean;
   error: unknown;
 }
@@ -101,7 +105,7 @@ const MAX_EMPTY = 5;
  * console.log(stream.bytesWritten); // => 262144
  * ```
  */
-export class WriteStream extends Writable {
+export class WriteStream extends adopting(Writable) {
   /** As given; `undefined` for a descriptor or handle. */
   declare readonly path: string | Buffer;
   /** How the path is opened. */
@@ -289,6 +293,7 @@ export class WriteStream extends Writable {
   /** @internal */
   override _construct(callback: (error?: Error | null) => void): void {
     if (!this.#made) return;
+    if (openedBySomebodyElse(this, this.#stream, callback)) return;
     this.#stream.open((error) => {
       if (error !== null) {
         callback(error);
@@ -503,11 +508,11 @@ export class WriteStream extends Writable {
       }
       this.#position = at + bytes;
     }
-    const part: Part = { bytes, settled: false, error: undefined };
+    const part: Part = { bytes, progress: { bytes: 0 }, settled: false, error: undefined };
     this.#parts.push(part);
     this.#sent += bytes;
     this.#flying++;
-    this.#transfer(views, bytes, at).then(
+    this.#transfer(views, at, part).then(
       () => this.#land(part),
       (error) => {
         part.error = error;
@@ -537,20 +542,20 @@ export class WriteStream extends Writable {
     return views;
   }
 
-  async #transfer(views: Buffer[], bytes: number, at: number | null): Promise<void> {
+  async #transfer(views: Buffer[], at: number | null, { bytes, progress }: Part): Promise<void> {
     const file = this.#stream.file;
     const [first] = views;
     const isMany = views.length > 1 && (file.direct || bytes < views.length * SMALL);
     const one = isMany ? join(views, file.allocate(bytes)) : first;
     if (one !== undefined && (isMany || views.length === 1) && (file.direct || at !== null)) {
-      await file.writeAll(one, at, this.#abort.signal);
+      await file.writeAll(one, at, this.#abort.signal, progress);
     } else {
-      await this.#writeEach(file, isMany && one !== undefined ? [one] : views, at);
+      await this.#writeEach(file, isMany && one !== undefined ? [one] : views, at, progress);
     }
   }
 
   /** Continues short writes, and waits where a descriptor that does not block has no room. */
-  async #writeEach(file: OpenFile, views: readonly Buffer[], at: number | null): Promise<void> {
+  async #writeEach(file: OpenFile, views: readonly Buffer[], at: number | null, progress: Progress): Promise<void> {
     const { signal } = this.#abort;
     let rest = views;
     let position = at;
@@ -559,6 +564,7 @@ export class WriteStream extends Writable {
       try {
         const bytes = await file.writev(rest, position, signal);
         if (position !== null) position += bytes;
+        progress.bytes += bytes;
         rest = after(rest, bytes);
         delayMs = 1;
         empty = bytes === 0 ? empty + 1 : 0;
@@ -645,7 +651,10 @@ export class WriteStream extends Writable {
   #endAll(error: Error): void {
     this.#over = true;
     this.#reason = error;
-    for (const { callback } of this.#callbacks) nextTick(callback, error);
+    // Of the first that is not written as a whole, its beginning may be.
+    this.bytesWritten += this.#parts[0]?.progress.bytes ?? 0;
+    this.#parts = [];
+    for (const { until, callback } of this.#callbacks) nextTick(callback, until > this.bytesWritten ? error : null);
     this.#callbacks = [];
     this.#pending = [];
     this.#slabs = [];
@@ -661,7 +670,7 @@ export class WriteStream extends Writable {
     this.#withheld = this.#final = undefined;
     if (!this.autoClose) this.#stream.rest();
     if (tell === undefined) fail(this, this.#state, error);
-    else tell(error);
+    else nextTick(tell, error); // behind the callbacks of the chunks before it
   }
 
   #finish(done: Callback): void {

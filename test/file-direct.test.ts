@@ -480,6 +480,28 @@ test('O_DIRECT among the flags is the same as the option', async (t) => {
   assert.ok(buffer.subarray(0, bytesRead).equals(content(10_001).subarray(9999)));
 });
 
+test('where it is refused, O_DIRECT among the flags fails as with Node, which programs fall back on', async () => {
+  const refused = coded('EINVAL', /^EINVAL: invalid argument, open '\/proc\/version'$/);
+  await assert.rejects(fileaio.open('/proc/version', O_RDONLY | O_DIRECT), refused);
+});
+
+test('what is appended to a file that ends within a block is told so', async (t) => {
+  const path = join(scratch(t), 'data');
+  writeFileSync(path, 'abc');
+  const handle = await fileaio.open(path, { flags: 'a', direct: true });
+  t.after(() => handle.close());
+  const { offset } = handle.alignment;
+  const refused = coded(
+    'ERR_AIO_MISALIGNED',
+    new RegExp(`the file ends at 3, which is 3 past a multiple of ${offset}`),
+  );
+  await assert.rejects(handle.write(Buffer.alloc(offset)), refused);
+  await assert.rejects(handle.writev([Buffer.alloc(1), Buffer.alloc(offset - 1)]), refused);
+  assert.equal(statSync(path).size, 3);
+  await handle.appendFile(Buffer.alloc(offset - 3));
+  assert.equal((await handle.write(Buffer.alloc(offset))).bytesWritten, offset);
+});
+
 test('a buffered file needs no alignment, and says so', async (t) => {
   const path = join(scratch(t), 'data');
   const handle = await fileaio.open(path, 'w+');

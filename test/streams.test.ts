@@ -364,14 +364,34 @@ for (const kind of kinds) {
       const stream = new ReadStream(path, { engine, direct });
       await once(stream, 'readable');
       for (let taken = 0; taken < 16 * MIB; ) {
-        while (count.flying > 0) await turn();
+        do await turn();
+        while (count.flying > 0);
         const chunk = stream.read() as Buffer | null;
         assert.ok(chunk !== null, `nothing there behind ${taken}`);
+        assert.ok(chunk.length <= 64 * KIB, `a chunk of ${chunk.length}`);
         taken += chunk.length;
         assert.ok(count.bytes <= taken + 3 * 64 * KIB, `${count.bytes} bytes were asked for, and ${taken} taken`);
       }
       stream.resume();
       await once(stream, 'close');
+    });
+
+    test('chunks are no larger than asked for, however slowly they are taken', async (t) => {
+      const path = join(scratch(t), 'data');
+      writeFileSync(path, randomBytes(1_000_000));
+      for (const highWaterMark of [4096, 64 * KIB, 512 * KIB]) {
+        const lengths: number[] = [];
+        for await (const chunk of new ReadStream(path, { engine, direct, highWaterMark })) {
+          lengths.push((chunk as Buffer).length);
+          for (let turns = lengths.length % 4; turns > 0; turns--) await turn();
+        }
+        const last = lengths.pop();
+        assert.ok(
+          lengths.every((length) => length === highWaterMark),
+          String(lengths),
+        );
+        assert.equal(last, 1_000_000 % highWaterMark);
+      }
     });
 
     test('short reads lose nothing, and what was read behind them is read again', async (t) => {
@@ -767,6 +787,20 @@ for (const kind of kinds) {
       assert.ok(stream.bytesWritten <= MIB);
     });
 
+    test('what was written of a chunk that failed counts, and callbacks come before the error', async (t) => {
+      if (process.getuid?.() !== 0) return t.skip('only root may mount a small file system');
+      const path = join(smallFileSystem(t, '1m'), 'data');
+      const stream = new WriteStream(path, { engine, direct, highWaterMark: 4 * MIB });
+      const order: string[] = [];
+      stream.on('error', () => order.push('error'));
+      stream.write(Buffer.alloc(256 * KIB, 1), () => order.push('first'));
+      stream.write(Buffer.alloc(3 * MIB, 2), () => order.push('second'));
+      await new Promise((resolve) => stream.on('close', resolve));
+      assert.deepEqual(order, ['first', 'second', 'error']);
+      assert.equal(stream.bytesWritten, statSync(path).size);
+      assert.ok(stream.bytesWritten > 256 * KIB);
+    });
+
     test('flush: before finish, and not without being asked', async (t) => {
       const path = join(scratch(t), 'data');
       const steps: string[] = [];
@@ -1090,6 +1124,20 @@ for (const engine of engines) {
         () => handle.readableWebStream(),
         coded('ERR_INVALID_STATE', /^Invalid state: The FileHandle is closed$/),
       );
+    });
+
+    test('a web stream has closed its file when its reader is told of the end', async (t) => {
+      const path = join(scratch(t), 'data');
+      writeFileSync(path, 'data');
+      for (const mode of [undefined, 'byob'] as const) {
+        const handle = await open(path, { engine });
+        const stream = handle.readableWebStream({ autoClose: true });
+        const reader = mode === undefined ? stream.getReader() : stream.getReader({ mode });
+        for (let done = false; !done; ) {
+          ({ done } = await reader.read(new Uint8Array(16)));
+        }
+        assert.equal(handle.fd, -1);
+      }
     });
 
     test('a web stream that fills buffers of its reader', async (t) => {
