@@ -104,7 +104,30 @@ export function systemError(errno: number, syscall: string, doing: string, cure 
   });
 }
 
+/** For errors with a code of Node's kind: their text has it, as Node's do. */
+const CODED = new Map(
+  [Error.prototype, TypeError.prototype, RangeError.prototype].map((base) => [
+    base,
+    Object.create(base, {
+      toString: {
+        value(this: Error & { code: unknown }): string {
+          return `${this.name} [${this.code}]: ${this.message}`;
+        },
+        writable: true,
+        configurable: true,
+      },
+    }),
+  ]),
+);
+
 function withCode<E extends Error>(error: E, code: string): E {
+  // The text at the head of the stack is made when that is looked at for the first time, of the name that the error has then.
+  Object.defineProperty(error, 'name', { value: `${error.name} [${code}]`, configurable: true });
+  Error.captureStackTrace(error, withCode);
+  Reflect.get(error, 'stack');
+  Reflect.deleteProperty(error, 'name');
+  const coded = CODED.get(Object.getPrototypeOf(error));
+  if (coded !== undefined) Object.setPrototypeOf(error, coded);
   return Object.assign(error, { code });
 }
 

@@ -3,7 +3,7 @@
  * and all that is not about the data of files, are Node's.
  */
 
-import * as node from 'node:fs';
+import nodeDefault, * as node from 'node:fs';
 import { constants } from 'node:os';
 import { promisify, types } from 'node:util';
 import { bytesOf, sizeOf } from './buffer.ts';
@@ -14,16 +14,18 @@ import {
   encode,
   isView,
   laxPosition,
+  numericFlags,
   plainMode,
   readArguments,
   vectorOptions,
+  wholeFileOptions,
   withoutMinusZero,
   writeArguments,
 } from './file-arguments.ts';
 import { OpenFile } from './open-file.ts';
 import * as promises from './promises.ts';
 import { ReadStream, type ReadStreamOptions, WriteStream, type WriteStreamOptions } from './stream.ts';
-import { closeDescriptorsWith } from './stream-file.ts';
+import { callable, closeDescriptorsWith, pathOf } from './stream-file.ts';
 import { nextTick } from './time.ts';
 
 export * from 'node:fs';
@@ -71,11 +73,25 @@ function safeForNode(value: unknown): unknown {
   return safe;
 }
 
+const OPTIONS = [
+  'buffer',
+  'offset',
+  'length',
+  'position',
+  'encoding',
+  'flag',
+  'mode',
+  'flush',
+  'signal',
+  'direct',
+  'engine',
+];
+
 /** The options of a transfer as they are now: Node looks at them more than once. */
 function frozen(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || isView(value) || isArray(value)) return value;
   const kept: Record<string, unknown> = {};
-  for (const name of ['buffer', 'offset', 'length', 'position', 'encoding', 'flag', 'mode', 'flush', 'signal']) {
+  for (const name of OPTIONS) {
     const option = (value as Record<string, unknown>)[name];
     if (option !== undefined) kept[name] = safeForNode(option);
   }
@@ -89,20 +105,27 @@ function callbackOf(args: readonly unknown[]): Callback | undefined {
 }
 
 /** Out of the promise: what a callback throws is the program's uncaught exception. */
-function answer(callback: Callback, promise: Promise<readonly unknown[]>): void {
+function answer(callback: Callback, promise: Promise<readonly unknown[]>, failed: readonly unknown[] = []): void {
   promise.then(
     (results) => nextTick(callback, null, ...results),
-    (error) => nextTick(callback, error),
+    (error) => nextTick(callback, error, ...failed),
   );
 }
 
-function run(entry: Entry, callback: Callback, step: (file: OpenFile) => Promise<readonly unknown[]>): void {
+/** A call on an open file. */
+interface Step {
+  readonly go: (file: OpenFile) => Promise<readonly unknown[]>;
+  /** What comes behind an error. */
+  readonly failed: readonly unknown[];
+}
+
+function run(entry: Entry, callback: Callback, { go, failed }: Step): void {
   entry.busy++;
-  const promise = step(entry.file).finally(() => {
+  const promise = go(entry.file).finally(() => {
     entry.busy--;
     if (entry.busy === 0) entry.idle?.();
   });
-  answer(callback, promise);
+  answer(callback, promise, failed);
 }
 
 /** Called what Node's function is called, for stack traces, and of as many parameters, for whoever counts them. */
@@ -114,7 +137,7 @@ function like<T extends (...args: never[]) => unknown>(original: (...args: never
 /** Descriptors of Node's, and mistakes in the arguments that it has words for, go to `original`. */
 function overridden(
   original: (...args: never[]) => unknown,
-  step: (args: readonly unknown[]) => (file: OpenFile) => Promise<readonly unknown[]>,
+  step: (args: readonly unknown[]) => Step,
 ): (fd: number, ...args: unknown[]) => void {
   return like(original, (fd: number, ...args: unknown[]) => {
     const entry = entries.get(fd);
@@ -295,6 +318,20 @@ export function closeSync(fd: number): void {
   node.closeSync(fd);
 }
 
+/** What `fs.read` takes before its callback differs a little from what a FileHandle takes: no length is 0, and options are an object. */
+function callbackRead(args: readonly unknown[]): readonly unknown[] {
+  const [first, second, length, ...rest] = args;
+  // The fourth of five is the position, and then the callback is missing.
+  if (args.length === 3) throw invalidArgType('cb', 'of type function', undefined);
+  if (args.length > 3) return [first, second, length ?? 0, ...rest];
+  const options = frozen(args.length === 2 ? second : first) as Record<string, unknown> | null | undefined;
+  if (args.length === 2 && (typeof options !== 'object' || isArray(options) || isView(options))) {
+    throw invalidArgType('options', 'of type object', options);
+  }
+  if (typeof options === 'object' && options?.length === null) options.length = 0;
+  return args.length === 2 ? [first, options] : [options];
+}
+
 /**
  * Reads up to `length` bytes at `position` (`null`, -1: the current one, which moves) into `buffer`, as `fs.read` does; a trailing `{
  * signal }` before the callback aborts it. The buffer is the kernel's until the callback. What is read into memory that could be
@@ -315,16 +352,14 @@ export function closeSync(fd: number): void {
  * ```
  */
 export const read = named<typeof node.read>(
-  overridden(node.read, ([first, second, length, position, last]) => {
-    const {
-      buffer,
-      offset,
-      length: bytes,
-      position: at,
-      signal,
-    } = readArguments(first, second, length, position, last);
-    const view = bytesOf(buffer).subarray(offset, offset + bytes);
-    return async (file) => [bytes === 0 ? 0 : await file.read(view, at, signal), buffer];
+  overridden(node.read, (args) => {
+    const [first, second, third, position, last] = callbackRead(args);
+    const { buffer, offset, length, position: at, signal } = readArguments(first, second, third, position, last);
+    const view = bytesOf(buffer).subarray(offset, offset + length);
+    return {
+      go: async (file) => [length === 0 ? 0 : await file.read(view, at, signal), buffer],
+      failed: [0, buffer],
+    };
   }),
   'bytesRead',
   'buffer',
@@ -354,11 +389,12 @@ export const write = named<typeof node.write>(
   overridden(node.write, ([data, second, third, position, last]) => {
     if (!isView(data)) {
       const bytes = encode(data, third, 'buffer');
-      return async (file) => [await file.write(bytes, laxPosition(second)), data];
+      return { go: async (file) => [await file.write(bytes, laxPosition(second)), data], failed: [0, data] };
     }
     const { buffer, offset, length, position: at, signal } = writeArguments(data, second, third, position, last);
     const view = bytesOf(buffer).subarray(offset, offset + length);
-    return async (file) => [length === 0 ? 0 : await file.write(view, at, signal), data];
+    // Nothing is written, too: the kernel knows whether it could be.
+    return { go: async (file) => [await file.write(view, at, signal), data], failed: [0, data] };
   }),
   'bytesWritten',
   'buffer',
@@ -387,9 +423,12 @@ export const readv = named<typeof node.readv>(
   overridden(node.readv, ([buffers, second, last]) => {
     const views = checkViews(buffers);
     const { position, signal } = vectorOptions(second, last);
-    return async (file) => {
-      if (views.length === 0) throw nodeError(-EINVAL, 'read');
-      return [await file.readv(views, position, signal), buffers];
+    return {
+      async go(file) {
+        if (views.length === 0) throw nodeError(-EINVAL, 'read');
+        return [await file.readv(views, position, signal), buffers];
+      },
+      failed: [0, buffers],
     };
   }),
   'bytesRead',
@@ -418,17 +457,23 @@ export const writev = named<typeof node.writev>(
   overridden(node.writev, ([buffers, second, last]) => {
     const views = checkViews(buffers);
     const { position, signal } = vectorOptions(second, last);
-    return async (file) => [views.length === 0 ? 0 : await file.writev(views, position, signal), buffers];
+    return {
+      go: async (file) => [views.length === 0 ? 0 : await file.writev(views, position, signal), buffers],
+      failed: [0, buffers],
+    };
   }),
   'bytesWritten',
   'buffers',
 );
 
 function flusher(original: typeof node.fsync, dataOnly: boolean): typeof node.fsync {
-  return overridden(original, () => async (file) => {
-    await file.flush(dataOnly);
-    return [];
-  }) as typeof node.fsync;
+  return overridden(original, () => ({
+    async go(file) {
+      await file.flush(dataOnly);
+      return [];
+    },
+    failed: [],
+  })) as typeof node.fsync;
 }
 
 /**
@@ -490,12 +535,27 @@ export const readFile = like(node.readFile, (path: node.PathOrFileDescriptor, ..
     (node.readFile as (...all: unknown[]) => void)(path, ...args.map(frozen));
     return;
   }
-  const [options] = args.slice(0, -1);
+  const options = frozen(args.slice(0, -1)[0]);
+  checkFlags('options.flag', wholeFileOptions(options, {}).flag);
+  pathOf(path);
   answer(
     callback,
     promises.readFile(path, options as BufferEncoding).then((data) => [data]),
   );
 }) as typeof node.readFile;
+
+/** What promises would be rejected with, Node's functions with callbacks throw at once. */
+function checkFlags(name: string, flags: unknown): void {
+  if (typeof flags === 'number' && !Number.isInteger(flags)) throw outOfRange(name, 'an integer', flags);
+  if (numericFlags(flags as node.OpenMode) === undefined) throw invalidArgValue('flags', 'is invalid', flags);
+}
+
+function checkCopyMode(mode: unknown): void {
+  if (mode === undefined || mode === null) return;
+  if (typeof mode !== 'number') throw invalidArgType('mode', 'of type number', mode);
+  if (!Number.isInteger(mode)) throw outOfRange('mode', 'an integer', mode);
+  if (mode < 0 || mode > 7) throw outOfRange('mode', '>= 0 && <= 7', mode);
+}
 
 function writer(
   original: (...args: never[]) => void,
@@ -508,7 +568,16 @@ function writer(
       (original as (...all: unknown[]) => void)(path, safeForNode(data), ...args.map(frozen));
       return;
     }
-    const [options] = args.slice(0, -1);
+    const options = frozen(args.slice(0, -1)[0]);
+    const { flush, flag } = wholeFileOptions(options, {});
+    if (flush !== undefined && flush !== null && typeof flush !== 'boolean') {
+      throw invalidArgType('options.flush', 'of type boolean', flush);
+    }
+    if (!isView(data) && typeof data !== 'string') {
+      throw invalidArgType('data', 'of type string or an instance of Buffer, TypedArray, or DataView', data);
+    }
+    pathOf(path);
+    checkFlags('flags', flag);
     const writing = instead(path, data as promises.WriteFileData, options as BufferEncoding);
     answer(
       callback,
@@ -567,6 +636,9 @@ export const copyFile = like(node.copyFile, (src: node.PathLike, dest: node.Path
     return;
   }
   const [mode] = args.slice(0, -1);
+  pathOf(src, 'src');
+  pathOf(dest, 'dest');
+  checkCopyMode(mode);
   answer(
     callback,
     promises.copyFile(src, dest, mode as number | undefined).then(() => []),
@@ -628,13 +700,19 @@ export function createWriteStream(
 
 export { promises, ReadStream, WriteStream };
 
+/** All of Node's, as it is there: some members are getters, and not all are enumerable. */
+function besides<T extends object, U extends object>(theirs: T, ours: U): Omit<T, keyof U> & U {
+  const all = Object.defineProperties({}, Object.getOwnPropertyDescriptors(theirs));
+  return Object.defineProperties(all, Object.getOwnPropertyDescriptors(ours)) as Omit<T, keyof U> & U;
+}
+
 /**
- * The same functions as one object, for `import fs from 'fileaio/fs'` and for libraries that take an `fs` option.
+ * The same functions as one object, for `import fs from 'fileaio/fs'` and for libraries that take an `fs` option. In it `ReadStream` and
+ * `WriteStream` can be called without `new`, as Node's can.
  *
  * @hidden each is documented under its own name
  */
-export default {
-  ...node,
+export default besides(nodeDefault, {
   open,
   openSync,
   close,
@@ -651,7 +729,7 @@ export default {
   copyFile,
   createReadStream,
   createWriteStream,
-  ReadStream,
-  WriteStream,
+  ReadStream: callable(ReadStream),
+  WriteStream: callable(WriteStream),
   promises: promises.default,
-};
+});

@@ -1,5 +1,5 @@
 /** `fileaio/promises`: `node:fs/promises`, with engines for what moves the data of files. */
-import * as fs from 'node:fs/promises';
+import nodePromises from 'node:fs/promises';
 import { open } from './file.ts';
 import { appendFile, copyFile, readFile, writeFile } from './whole-file.ts';
 
@@ -32,4 +32,4 @@ export {
  *
  * @hidden each is documented under its own name
  */
-export default { ...fs, open, readFile, writeFile, appendFile, copyFile };
+export default { ...nodePromises, open, readFile, writeFile, appendFile, copyFile };

@@ -1,7 +1,7 @@
 /** `fileaio/fs`: the callback shape, under what takes an `fs` option. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import * as node from 'node:fs';
+import nodeDefault, * as node from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { describe, test } from 'node:test';
@@ -244,6 +244,149 @@ describe('fileaio/fs', () => {
     const fd = node.openSync(path, 'r');
     t.after(() => node.closeSync(fd));
     assert.equal(await promisify(fileaio.readFile)(fd, 'utf8'), 'one two');
+  });
+
+  test('members that node:fs hides are there, too', () => {
+    const hidden = Object.getOwnPropertyNames(nodeDefault);
+    assert.deepEqual(
+      hidden.filter((key) => !Object.hasOwn(fileaio, key)),
+      [],
+    );
+    assert.equal(Object.hasOwn(fileaio, 'default'), false);
+    assert.equal((fileaio as { W_OK?: number }).W_OK, (nodeDefault as { W_OK?: number }).W_OK);
+  });
+
+  test('mistakes in the arguments of whole files are thrown, as those of node:fs are', (t) => {
+    const { path } = file(t, 10);
+    const callback = (): void => assert.fail('called back');
+    const calls: readonly [method: 'readFile' | 'writeFile' | 'appendFile' | 'copyFile', ...args: unknown[]][] = [
+      ['readFile', path, 'nope'],
+      ['readFile', path, { flag: 'zz' }],
+      ['readFile', path, { flag: 1.5 }],
+      ['readFile', path, { signal: 1 }],
+      ['readFile', 'a\0b'],
+      ['readFile', null],
+      ['writeFile', path, 5],
+      ['writeFile', path, ['a']],
+      ['writeFile', path, 'a', { flush: 1 }],
+      ['writeFile', path, 'a', { flag: 'zz' }],
+      ['writeFile', null, 'a'],
+      ['appendFile', null, 'a'],
+      ['appendFile', path, null],
+      ['copyFile', null, path],
+      ['copyFile', path, {}],
+    ];
+    const outcome = (from: object, [method, ...args]: (typeof calls)[number]): unknown => {
+      try {
+        (from as Record<string, (...all: unknown[]) => void>)[method]?.(...args, callback);
+        return 'no error';
+      } catch (error) {
+        return [String(error), (error as NodeJS.ErrnoException).code];
+      }
+    };
+    for (const call of calls) {
+      const theirs = outcome(node, call);
+      assert.notEqual(theirs, 'no error');
+      assert.deepEqual(outcome(fileaio, call), theirs, String(call));
+    }
+    assert.throws(() => fileaio.copyFile(path, `${path}2`, 9, callback), coded('ERR_OUT_OF_RANGE'));
+    assert.throws(() => fileaio.copyFile(path, `${path}2`, 'a' as never, callback), coded('ERR_INVALID_ARG_TYPE'));
+  });
+
+  test('callbacks of transfers get what those of node:fs get, also behind an error', async (t) => {
+    const { path } = file(t, 10);
+    type Call = (...args: unknown[]) => void;
+    const outcomesOf = async (from: object): Promise<unknown[]> => {
+      const { openSync, closeSync, read, write, readv, writev } = from as Record<string, Call> & typeof node;
+      const reading = openSync(path, 'r');
+      const writing = openSync(path, 'r+');
+      const outcomes: unknown[] = [];
+      const buffer = Buffer.alloc(5);
+      const calls: [call: unknown, ...args: unknown[]][] = [
+        [read, reading, buffer, null, null, null],
+        [read, reading, buffer, { length: null }],
+        [read, reading, buffer, { position: 8 }],
+        [read, reading, buffer, null],
+        [read, reading, buffer, []],
+        [read, reading, buffer, 2],
+        [read, reading, buffer, 2, 3],
+        [read, reading],
+        [write, reading, Buffer.alloc(0)],
+        [write, reading, buffer],
+        [write, reading, 'text'],
+        [write, writing, Buffer.alloc(0)],
+        [writev, reading, [buffer]],
+        [readv, reading, [buffer], 0],
+      ];
+      const noReading = openSync(path, 'a');
+      calls.push([read, noReading, buffer, 0, 5, 0], [readv, noReading, [buffer], 0]);
+      for (const [call, ...args] of calls) {
+        outcomes.push(
+          await new Promise((resolve) => {
+            try {
+              (call as Call)(...args, (error: NodeJS.ErrnoException | null, ...results: unknown[]) =>
+                resolve([error?.message, ...results]),
+              );
+            } catch (error) {
+              resolve(String(error));
+            }
+          }),
+        );
+      }
+      for (const fd of [reading, writing, noReading]) closeSync(fd);
+      return outcomes;
+    };
+    assert.deepEqual(await outcomesOf(fileaio), await outcomesOf(nodeDefault));
+  });
+
+  test('its streams can be called without new, and on objects of those who inherit the old way', async (t) => {
+    const { path, data } = file(t, 100_000);
+    const { ReadStream, WriteStream } = fileaio as unknown as Record<
+      string,
+      new (
+        ...args: unknown[]
+      ) => node.ReadStream
+    >;
+    assert.ok(ReadStream !== undefined && WriteStream !== undefined);
+    const make = ReadStream as unknown as (path: string) => node.ReadStream;
+    const stream = make(path);
+    assert.ok(stream instanceof ReadStream && stream instanceof named.ReadStream);
+    assert.deepEqual(Buffer.concat(await stream.toArray()), data);
+
+    /** As graceful-fs has them: functions, with an `open` of their own. */
+    function heir(parent: new (...args: unknown[]) => node.ReadStream) {
+      function Heir(this: object, ...args: unknown[]): void {
+        Reflect.apply(parent, this, args);
+      }
+      Heir.prototype = Object.create(parent.prototype, {
+        open: {
+          value(this: node.ReadStream & { fd: number; flags: string; mode: number }) {
+            fileaio.open(this.path, this.flags, this.mode, (error, fd) => {
+              if (error) {
+                this.destroy();
+                this.emit('error', error);
+                return;
+              }
+              this.fd = fd;
+              this.emit('open', fd);
+            });
+          },
+        },
+      });
+      return Heir as unknown as new (
+        ...args: unknown[]
+      ) => node.ReadStream;
+    }
+    const Heir = heir(ReadStream);
+    const inherited = new Heir(path, { highWaterMark: 1000 });
+    assert.ok(inherited instanceof Heir && inherited instanceof ReadStream);
+    assert.deepEqual(Buffer.concat(await inherited.toArray()), data);
+    assert.equal(inherited.bytesRead, data.length);
+    const copy = `${path}2`;
+    await pipeline(new Heir(path), new (heir(WriteStream))(copy) as unknown as NodeJS.WritableStream);
+    assert.deepEqual(node.readFileSync(copy), data);
+    const missing = new Heir(`${path}3`);
+    await assert.rejects(missing.toArray(), coded('ENOENT'));
   });
 
   test('what a callback throws is an uncaught exception, not a rejection', async (t) => {
