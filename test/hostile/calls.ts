@@ -286,6 +286,8 @@ const table: Readonly<Record<string, readonly Role[]>> = {
   'fileaio/fs WriteStream.close': [callback],
   'fileaio/fs WriteStream.destroySoon': [],
   'fileaio/fs WriteStream.write': [buffer, encoding, callback],
+  'fileaio/fs default.ReadStream': [path, streaming],
+  'fileaio/fs default.WriteStream': [path, streaming],
   'fileaio/fs createReadStream': [path, streaming],
   'fileaio/fs createWriteStream': [path, streaming],
   'fileaio/fs open': [
@@ -399,8 +401,11 @@ function found(): Call[] {
         const named = name === 'default' ? content : promises;
         for (const [member, is] of Object.entries(value)) {
           const same = (named as Anything)[member];
-          if (is !== same && member !== 'promises' && member !== 'default')
-            calls.push(call(`${module} ${name}.${member}`, () => undefined));
+          if (is === same || member === 'promises' || member === 'default') continue;
+          // The streams there are functions, too.
+          const invoke = (_: unknown, __: unknown, args: readonly unknown[]): unknown =>
+            typeof is === 'function' ? Reflect.apply(is, undefined, args) : is;
+          calls.push(call(`${module} ${name}.${member}`, invoke));
         }
         continue;
       }
