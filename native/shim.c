@@ -50,7 +50,7 @@
 struct slab {
   struct slab *next; /* among the orphans */
   struct env *env;
-  void *base;       /* NULL once it is free */
+  void *base;       /* for free(); NULL once that is done */
   atomic_int pins;  /* transfers in flight, counted by TypeScript through an ArrayBuffer of its own */
   atomic_int buffers; /* ArrayBuffers that still show the memory, or the count */
 };
@@ -432,6 +432,20 @@ static void free_orphans(struct env *state, bool all) {
   }
 }
 
+/*
+ * Zeroed memory for a slab, or NULL. Of much memory the pages come from the kernel, zeroed, when they are used: to write zeros would take all of
+ * it at once, of which the program may want little, and the machine have less. posix_memalign has no such way.
+ */
+static void *zeroed(struct slab *slab, size_t bytes, size_t alignment) {
+  if (bytes < 1 << 20) {
+    if (posix_memalign(&slab->base, alignment, bytes) == 0) return memset(slab->base, 0, bytes);
+    return slab->base = NULL;
+  }
+  slab->base = calloc(1, bytes + alignment);
+  if (slab->base == NULL) return NULL;
+  return (char *)slab->base + (-(uintptr_t)slab->base & (alignment - 1));
+}
+
 /* alloc(bytes, alignment) => [ArrayBuffer, its count as an ArrayBuffer] | -errno */
 static napi_value alloc(napi_env env, napi_callback_info info) {
   napi_value argv[MAX_ARGS], memory, count, both;
@@ -443,14 +457,12 @@ static napi_value alloc(napi_env env, napi_callback_info info) {
   slab->env = state;
   state->refs++;
   slab->buffers = 1;
-  int error = posix_memalign(&slab->base, (size_t)integer(env, argv[1]), bytes);
-  if (error != 0) {
-    slab->base = NULL;
+  void *data = zeroed(slab, bytes, (size_t)integer(env, argv[1]));
+  if (data == NULL) {
     drop_buffer(slab);
-    return number(env, -error);
+    return number(env, -ENOMEM);
   }
-  memset(slab->base, 0, bytes);
-  if (napi_create_external_arraybuffer(env, slab->base, bytes, memory_dropped, slab, &memory) != napi_ok) {
+  if (napi_create_external_arraybuffer(env, data, bytes, memory_dropped, slab, &memory) != napi_ok) {
     free_memory(slab);
     drop_buffer(slab);
     return number(env, -EOPNOTSUPP); /* a runtime that sandboxes its memory, Electron for one */

@@ -45,6 +45,18 @@ describe('allocBuffer', () => {
     assert.throws(() => allocBuffer(1, '8' as never), coded('ERR_INVALID_ARG_TYPE'));
   });
 
+  test('memory takes no room before it is used, and is zeros', () => {
+    const before = process.memoryUsage().rss;
+    const buffer = allocBuffer(2 ** 30, 2 ** 16);
+    const grown = process.memoryUsage().rss - before;
+    assert.ok(grown < 2 ** 27, `${grown} bytes`);
+    assert.equal(addressOf(buffer) % 2 ** 16, 0);
+    for (let at = 0; at < buffer.length; at += 2 ** 24) assert.equal(buffer[at], 0);
+    assert.equal(buffer.at(-1), 0);
+    buffer.fill(1, buffer.length - 4096);
+    assert.equal(buffer.at(-1), 1);
+  });
+
   test('memory is given back: many gigabytes pass through a small process', async (t) => {
     if (lacks('pressure of native memory', t)) return;
     const { code, stdout, stderr } = await program('allocate-much.ts');
