@@ -167,8 +167,9 @@ export class ReadStream extends adopting(Readable) {
   /** @internal */
   override _read(): void {
     this.#wanted = true;
-    // This is called within read(), which would give out what comes now together with what waits in the stream, as one chunk of both.
-    if (this.readableLength === 0) this.#deliver();
+    // This is called within read(), which would give out what comes now together with what waits in the stream, as one chunk of both; not so
+    // where the stream flows.
+    if (this.readableLength === 0 || this.readableFlowing === true) this.#deliver();
     else nextTick(this.#onTick);
   }
 
