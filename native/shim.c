@@ -932,6 +932,7 @@ static napi_value use_libuv(napi_env env, napi_callback_info info) {
   napi_value argv[MAX_ARGS];
   struct env *state;
   arguments(env, info, argv, &state);
+  if (state->hook != NULL) return number(env, 0);
   bool ok = napi_get_uv_event_loop(env, &state->loop) == napi_ok &&
             napi_add_async_cleanup_hook(env, libuv_leaving, state, &state->hook) == napi_ok;
   return number(env, ok ? 0 : -EINVAL);

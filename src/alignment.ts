@@ -76,8 +76,9 @@ function guess(file: string | number): Alignment {
 }
 
 function statError(errno: number, syscall: string, file: string | number): Error {
-  const which = typeof file === 'string' ? `'${file}'` : `descriptor ${file}`;
-  return systemError(errno, syscall, `asking what direct I/O on ${which} needs`);
+  const path = typeof file === 'string' ? file : undefined;
+  const which = path === undefined ? `descriptor ${file}` : `'${path}'`;
+  return systemError(errno, syscall, `asking what direct I/O on ${which} needs`, '', path);
 }
 
 /** Whether the file system says that it has no direct I/O for this file. Some that have none take O_DIRECT all the same. */
@@ -91,9 +92,14 @@ export function deniesDirect(fd: number): boolean {
   return says && stat.getUint32(abi.STX_DIO_OFFSET_ALIGN, true) === 0;
 }
 
-/** Whether this descriptor is open with O_DIRECT. Reads /proc: for error messages, not for the hot path. */
+/** Whether this descriptor is open with O_DIRECT. Without the shim /proc is read: for error messages, not for the hot path. */
 export function isDirect(fd: number): boolean {
   if (constants.O_DIRECT === undefined) return false; // macOS, Windows
+  const { native } = loadNative();
+  if (native !== undefined) {
+    const flags = native.statusFlags(fd);
+    return flags >= 0 && (flags & constants.O_DIRECT) !== 0;
+  }
   try {
     const flags = /^flags:\s+([0-7]+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
     return flags !== undefined && (Number.parseInt(flags, 8) & constants.O_DIRECT) !== 0;

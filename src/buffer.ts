@@ -42,6 +42,7 @@ const unsharedSize = getter<number>(ArrayBuffer.prototype, 'byteLength');
 const sharedSize = getter<number>(SharedArrayBuffer.prototype, 'byteLength');
 
 const unsharedResizable = getter<boolean>(ArrayBuffer.prototype, 'resizable');
+const sharedGrowable = getter<boolean>(SharedArrayBuffer.prototype, 'growable');
 
 /** One ArrayBuffer or SharedArrayBuffer: its address, and the count of transfers in flight over it. */
 export class Memory {
@@ -52,6 +53,8 @@ export class Memory {
   readonly inPlace: boolean;
   /** The bytes may come and go under the kernel: it must not have them. */
   readonly resizable: boolean;
+  /** There may be more bytes later, at the same address: views of it may grow, too. */
+  readonly growable: boolean;
   readonly #size: number;
   /** A view whose length falls to 0 when the memory is taken away: faster to ask than the ArrayBuffer itself. */
   readonly #probe: Uint8Array;
@@ -63,6 +66,7 @@ export class Memory {
     this.store = store;
     const shared = types.isSharedArrayBuffer(store);
     this.resizable = !shared && unsharedResizable(store as ArrayBuffer);
+    this.growable = shared && sharedGrowable(store);
     this.#size = shared ? sharedSize(store) : unsharedSize(store);
     this.address = this.#size === 0 ? 0 : (loadNative().native?.address(new Uint8Array(store, 0, 1)) ?? 0);
     this.inPlace = unseen || shared || pins !== undefined || this.#size === 0;
@@ -98,7 +102,8 @@ function memoryOf(store: ArrayBufferLike): Memory {
   let memory = memories.get(store);
   if (memory === undefined) {
     memory = new Memory(store);
-    memories.set(store, memory);
+    // What has no bytes has no address. It may get both.
+    if (memory.address !== 0 || !memory.growable) memories.set(store, memory);
   }
   return memory;
 }
@@ -140,6 +145,7 @@ export function locate(name: string, view: ArrayBufferView, resizable = false): 
     throw invalidArgValue(
       name,
       'is a view of a resizable ArrayBuffer: the memory could shrink under the kernel. Use a fixed-length one, or allocBuffer()',
+      view,
     );
   }
   if (located.length === 0 && isDetached(memory.store)) throw detachedError(name);
@@ -234,9 +240,9 @@ function ordinary(size: number, alignment: number): Buffer {
   }
 }
 
-function checkAlignment(alignment: unknown): number {
-  const value = checkInteger('alignment', alignment, 1, 2 ** 30);
-  if ((value & (value - 1)) !== 0) throw outOfRange('alignment', 'a power of two', value);
+function checkAlignment(name: string, alignment: unknown): number {
+  const value = checkInteger(name, alignment, 1, 2 ** 30);
+  if ((value & (value - 1)) !== 0) throw outOfRange(name, 'a power of two', value);
   return value;
 }
 
@@ -270,7 +276,7 @@ function pageSize(): number {
  */
 export function allocBuffer(size: number, alignment?: number): Buffer {
   checkInteger('size', size, 0, constants.MAX_LENGTH);
-  return allocate(size, alignment === undefined ? pageSize() : checkAlignment(alignment));
+  return allocate(size, alignment === undefined ? pageSize() : checkAlignment('alignment', alignment));
 }
 
 /** The memory of a pool, for contexts; `undefined` for anything that is none. */
@@ -322,7 +328,8 @@ export class AlignedPool {
     if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options);
     this.#size = checkInteger('options.size', options.size, 1, constants.MAX_LENGTH);
     this.#count = checkInteger('options.count', options.count, 1, 2 ** 24);
-    const alignment = options.alignment === undefined ? pageSize() : checkAlignment(options.alignment);
+    const alignment =
+      options.alignment === undefined ? pageSize() : checkAlignment('options.alignment', options.alignment);
     this.#stride = Math.ceil(this.#size / alignment) * alignment;
     if (this.#stride * this.#count > constants.MAX_LENGTH) {
       throw outOfRange(
@@ -355,8 +362,18 @@ export class AlignedPool {
     return this.#free.length;
   }
 
-  /** A buffer that nobody else has, or `undefined` when all are lent. Costs one Buffer object over memory that is there already. */
+  /**
+   * A buffer that nobody else has, or `undefined` when all are lent. Costs one Buffer object over memory that is there already.
+   *
+   * @throws AioError `ERR_AIO_BUFFER_DETACHED`: the ArrayBuffer that all of the pool's buffers lie in was transferred away.
+   */
   acquire(): Buffer | undefined {
+    if (this.#memory.detached) {
+      throw new AioError(
+        'ERR_AIO_BUFFER_DETACHED',
+        "The memory of this pool was transferred away with one of its buffers' ArrayBuffer: make a new AlignedPool",
+      );
+    }
     const index = this.#free.pop();
     if (index === undefined) return undefined;
     const start = index * this.#stride;
@@ -376,6 +393,7 @@ export class AlignedPool {
       throw invalidArgValue(
         'buffer',
         'is not lent by this pool, or was released already: whoever acquired its memory since would share it with you. Release the very object that acquire() returned, once',
+        buffer,
       );
     }
     this.#lent.delete(buffer);

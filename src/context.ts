@@ -36,37 +36,37 @@ import type { Waker } from './wake.ts';
 /** How a context is made. */
 export interface AioContextOptions {
   /** The most requests that may be submitted and not yet handed out: 1 … `getLimits().maxOutstanding`. */
-  readonly maxRequests: number;
+  maxRequests: number;
   /**
    * Which engine carries the requests. `'auto'` (the default) takes the first that works here, or the one that the
    * environment variable `FILEAIO_ENGINE` names. One asked for by name is never replaced by another. A simulated disk
    * (`fileaio/sim`) is an engine, too: it takes the descriptors that it gave out, and time is its own.
    */
-  readonly engine?: EngineName | 'auto' | EngineSource;
+  engine?: EngineName | 'auto' | EngineSource;
   /**
    * io_uring only: a kernel thread takes submissions by polling for them, so that submitting needs no system call; it burns a
    * processor while it does. For programs that are alone on their machine and have measured it. Default `false`.
    */
-  readonly sqpoll?: boolean;
+  sqpoll?: boolean;
   /** Whether a wait with nothing pending waits (for a wake-up) instead of failing with `ERR_AIO_NO_REQUEST`; default `false`. */
-  readonly waitWithoutPendingRequests?: boolean;
+  waitWithoutPendingRequests?: boolean;
   /**
    * Whether to keep histograms of how long transfers take, in {@link AioContext.latency}; default `false`. Costs two calls into Node for each
    * transfer, a tenth to a fifth of a microsecond.
    */
-  readonly latency?: boolean;
+  latency?: boolean;
 }
 
 /** What a wait waits for. */
 export interface WaitOptions {
   /** How many completions end the wait; default 1. 0: what is there now, without waiting. */
-  readonly min?: number;
+  min?: number;
   /** The most to hand out; what is beyond stays for the next wait. Default: no limit. */
-  readonly max?: number;
+  max?: number;
   /** In milliseconds, on the monotonic clock, or the virtual one of a simulated disk; fractions count. Default: no limit. */
-  readonly timeoutMs?: number;
+  timeoutMs?: number;
   /** Aborting it rejects the wait with an AbortError and leaves every request as it was. */
-  readonly signal?: AbortSignal;
+  signal?: AbortSignal;
 }
 
 /** How a wait ended. */

@@ -4,6 +4,7 @@
  */
 import type { Alignment } from './alignment.ts';
 import type { Memory } from './buffer.ts';
+import type { AioError } from './errors.ts';
 import type { Transfer } from './transfer.ts';
 import type { WakeCell } from './wake.ts';
 
@@ -121,7 +122,7 @@ export interface EngineOptions {
 export interface EngineDriver {
   readonly name: EngineName;
   /** Why it cannot work here, found by doing it; `undefined` if it can. */
-  probe(): string | undefined;
+  probe(): AioError | undefined;
   /** The most requests that one context can have. */
   maxOutstanding(): number;
   /** @throws AioError when the kernel refuses: `ERR_AIO_NOT_SUPPORTED`, `ERR_AIO_INSUFFICIENT_EVENTS`, … */

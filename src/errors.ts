@@ -97,10 +97,11 @@ export function textOf(errno: number): string {
 }
 
 /** A failed system call that belongs to no request. `doing` says what it was for; `cure` what to do. */
-export function systemError(errno: number, syscall: string, doing: string, cure = ''): AioError {
+export function systemError(errno: number, syscall: string, doing: string, cure = '', path?: string): AioError {
   return new AioError(codeOf(errno), `${textOf(errno)}, ${syscall}: ${doing}${cure && `. ${cure}`}`, {
     errno,
     syscall,
+    ...(path === undefined ? {} : { path }),
   });
 }
 
@@ -228,9 +229,8 @@ export function isArray(value: unknown): value is readonly unknown[] {
 /** Throws unless `value` is an integer from `min` to `max`. */
 export function checkInteger(name: string, value: unknown, min: number, max: number): number {
   if (typeof value !== 'number') throw invalidArgType(name, 'of type number', value);
-  if (!Number.isInteger(value) || value < min || value > max) {
-    throw outOfRange(name, `an integer from ${min} to ${max}`, value);
-  }
+  if (!Number.isInteger(value)) throw outOfRange(name, 'an integer', value);
+  if (value < min || value > max) throw outOfRange(name, `>= ${min} && <= ${max}`, value);
   return value;
 }
 

@@ -99,10 +99,22 @@ export interface Native {
   portDisarm(port: number): number;
   /** Closes it all on another thread (io_destroy takes about 30 ms); ends with PORT_CLOSED. */
   portClose(port: number): number;
-  /** From now on libuv watches the descriptors of ports; otherwise each port has a thread that does. Before anything else. */
+  /** From now on libuv watches the descriptors of ports; otherwise each port has a thread that does. Before anything else; twice is fine. */
   useLibuv(): number;
   /** The one function that native code calls. Once per thread, before the first port. */
   setDispatcher(dispatcher: (port: number, event: number) => void): number;
+  /** Not the shim's own: see {@link Listening}. */
+  listening?: Listening;
+}
+
+/**
+ * Who is told what happens at ports. Kept with the shim, which calls one function for each thread: a program may have this library twice over
+ * one shim, such as its source beside its build, or after its test runner forgot the modules.
+ */
+export interface Listening {
+  /** That something may be there. Only while armed: what nobody waits on can be collected. */
+  readonly armed: Map<number, () => void>;
+  readonly closing: Map<number, () => void>;
 }
 
 interface Loaded {

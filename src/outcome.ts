@@ -5,7 +5,7 @@
 import { type Alignment, alignmentOf, isDirect } from './alignment.ts';
 import { AioError, codeOf, ECANCELED, EINVAL, textOf } from './errors.ts';
 import { loadNative } from './native.ts';
-import { FDATASYNC, FSYNC, READ, type Transfer } from './transfer.ts';
+import { COMPLETED, FDATASYNC, FSYNC, READ, type Transfer } from './transfer.ts';
 
 /** As node:fs names the system call of an operation, whatever the kernel's own name for the asynchronous one. */
 export function syscallOf(transfer: Transfer): 'read' | 'write' | 'fsync' | 'fdatasync' {
@@ -87,9 +87,12 @@ const CURES: Readonly<Record<string, string>> = {
   EISDIR: 'A directory cannot be read as a file',
 };
 
-/** The error for a status; `undefined` for 'OK'. */
+/** The error for a status; `undefined` for 'OK'. That of an outcome is one object, for as long as the outcome lasts. */
 export function errorOf(transfer: Transfer, status: string): AioError | undefined {
-  return status === 'OK' ? undefined : failure(transfer, status);
+  if (status === 'OK') return undefined;
+  if (transfer.state !== COMPLETED) return failure(transfer, status);
+  transfer.error ??= failure(transfer, status);
+  return transfer.error;
 }
 
 /** The error for any status but 'OK'. */
@@ -119,7 +122,7 @@ export function failure(transfer: Transfer, status: string): AioError {
     case 'ERR_AIO_BUFFER_DETACHED':
       return new AioError(
         status,
-        `The buffer of the ${doing} was transferred away before the request completed: nothing is in it, and what was written from it is undefined. Transfer buffers only after their requests completed`,
+        `The buffer of the ${doing} was transferred away before the request completed: wherever its bytes went, what is in them, and what was written from them, is undefined. Transfer buffers only after their requests completed`,
       );
     default: {
       const cure = CURES[status];

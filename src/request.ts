@@ -1,4 +1,4 @@
-import { AioError, checkFd, invalidArgType, outOfRange } from './errors.ts';
+import { AioError, checkFd, invalidArgType, isArray, outOfRange } from './errors.ts';
 import { errorOf, failure } from './outcome.ts';
 import {
   COMPLETED,
@@ -104,7 +104,7 @@ export class AioRequest<T = unknown> {
     return transfer.state === COMPLETED && transfer.status === 'OK' ? transfer.result : 0;
   }
 
-  /** What went wrong, built when asked for; `undefined` where `status` is `'OK'`. */
+  /** What went wrong, built when it is asked for the first time; `undefined` where `status` is `'OK'`. */
   get error(): AioError | undefined {
     return errorOf(this.#alive(), this.status);
   }
@@ -215,10 +215,10 @@ export class AioRequest<T = unknown> {
   prepareFlush(fd: number, options?: FlushOptions, userData?: T): this {
     const transfer = this.#preparable();
     checkFd(fd);
-    if (options !== undefined && (typeof options !== 'object' || options === null)) {
+    if (options !== undefined && (typeof options !== 'object' || options === null || isArray(options))) {
       throw invalidArgType('options', 'an object', options);
     }
-    const dataOnly = options?.dataOnly ?? false;
+    const { dataOnly = false } = options ?? {};
     if (typeof dataOnly !== 'boolean') throw invalidArgType('options.dataOnly', 'of type boolean', dataOnly);
     this.#preparable(); // reading the options may have run code that submitted this very request
     transfer.setFlush(dataOnly ? FDATASYNC : FSYNC);
@@ -358,11 +358,12 @@ export class AioRequest<T = unknown> {
 
 function checkPosition(position: unknown): void {
   if (typeof position === 'number') {
+    if (!Number.isInteger(position)) throw outOfRange('position', 'an integer', position);
     if (!Number.isSafeInteger(position) || position < 0) {
-      throw outOfRange('position', `an integer from 0 to ${Number.MAX_SAFE_INTEGER}, or a bigint`, position);
+      throw outOfRange('position', `>= 0 && <= ${Number.MAX_SAFE_INTEGER}, or a bigint`, position);
     }
   } else if (typeof position === 'bigint') {
-    if (position < 0n || position > MAX_POSITION) throw outOfRange('position', `from 0 to ${MAX_POSITION}`, position);
+    if (position < 0n || position > MAX_POSITION) throw outOfRange('position', `>= 0 && <= ${MAX_POSITION}`, position);
   } else {
     throw invalidArgType('position', 'of type number or bigint', position);
   }

@@ -3,7 +3,7 @@
  * life, every field always there and always of one type, so that preparing and completing allocate nothing.
  */
 import { locate, located, Memory } from './buffer.ts';
-import { checkInteger, ENOMEM, invalidArgType, isArray, systemError } from './errors.ts';
+import { type AioError, checkInteger, ENOMEM, invalidArgType, isArray, systemError } from './errors.ts';
 import type { AioRequest } from './request.ts';
 
 export const READ = 0;
@@ -36,6 +36,7 @@ export interface Canceler {
 
 /** One buffer of a transfer. */
 export class Segment {
+  /** The one that was located last, where it need not be located again. */
   view: ArrayBufferView = NO_BYTES;
   memory: Memory = NO_MEMORY;
   /** Of the view in its ArrayBuffer. */
@@ -48,10 +49,10 @@ export class Segment {
   bounceOffset = -1;
 
   set(name: string, view: ArrayBufferView): void {
-    // Offset and length of a view never change (resizable memory is refused); it can only lose its memory.
+    // Offset and length of a view never change (resizable memory is refused, and what may grow not remembered); it can only lose its memory.
     if (view !== this.view || this.memory.detached) {
       locate(name, view);
-      this.view = view;
+      this.view = located.memory.growable ? NO_BYTES : view;
       this.memory = located.memory;
       this.offset = located.offset;
       this.length = located.length;
@@ -148,6 +149,8 @@ export class Transfer {
   status = 'OK';
   /** What explains the status to people, where the code alone does not. */
   detail = '';
+  /** Of the outcome, once somebody has asked for it. */
+  error: AioError | undefined = undefined;
 
   constructor(request: AioRequest<unknown>) {
     this.request = request;
@@ -184,6 +187,7 @@ export class Transfer {
     this.fd = fd;
     this.state = PREPARED;
     this.detail = '';
+    this.error = undefined;
     this.cancelAsked = this.canceled = this.abandoned = this.punt = false;
   }
 

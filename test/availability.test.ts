@@ -26,7 +26,13 @@ const TRANSFER = `import { openSync } from 'node:fs';
   for (const { name } of found) {
     try { await new AioContext({ maxRequests: 4, engine: name }).close(); } catch (e) { refused[name] = [e.code, e.syscall, e.message]; }
   }
-  console.log(JSON.stringify({ found, limits, engine: context.engine, bytes: request.result(), refused }));`;
+  let most;
+  try { most = getLimits(undefined, 'kernel-aio').maxOutstanding; } catch (e) { most = e.code; }
+  console.log(JSON.stringify({ found, limits, most, engine: context.engine, bytes: request.result(), refused }));`;
+
+function maxRequestsOfKernelAio(): number {
+  return Math.min(Number(readFileSync('/proc/sys/fs/aio-max-nr', 'utf8')), 4_194_302);
+}
 
 function whyNot(name: string): string | undefined {
   return engines().find((engine) => engine.name === name)?.why;
@@ -91,14 +97,19 @@ describe('availability', () => {
   });
 
   test('getLimits gives the sysctl, the page size, and what a file needs', (t) => {
-    const max = Number(readFileSync('/proc/sys/fs/aio-max-nr', 'utf8'));
     const limits = getLimits(undefined, 'kernel-aio');
-    assert.equal(limits.maxOutstanding, Math.min(max, 4_194_302));
+    assert.equal(limits.maxOutstanding, maxRequestsOfKernelAio());
     assert.ok(limits.bufferAlignment >= 4096 && limits.offsetAlignment >= 4096);
     const { path } = scratchFile(t, 4096);
     const own = getLimits(path, 'kernel-aio');
     assert.ok(own.offsetAlignment >= 512 && own.offsetAlignment <= 4096);
-    assert.throws(() => getLimits(`${path}-not-there`), coded('ENOENT', /statx/));
+    assert.throws(() => getLimits(`${path}-not-there`), {
+      code: 'ENOENT',
+      syscall: 'statx',
+      errno: -2,
+      path: `${path}-not-there`,
+    });
+    assert.throws(() => getLimits(undefined, 7 as never), coded('ERR_INVALID_ARG_TYPE', /"engine" argument/));
     assert.throws(() => getLimits(7 as never), coded('ERR_INVALID_ARG_TYPE'));
     assert.throws(
       () => getLimits(path, 'rocket' as never),
@@ -172,7 +183,7 @@ describe('availability', () => {
         ...[process.execPath, ...script(t, TRANSFER)],
       ]);
       assert.equal(ended, 0, stderr);
-      const { found, limits, engine, bytes, refused } = JSON.parse(stdout);
+      const { found, limits, most, engine, bytes, refused } = JSON.parse(stdout);
       const kernelAio = found.find(({ name }: { name: string }) => name === 'kernel-aio');
       assert.equal(kernelAio.available, false);
       assert.match(kernelAio.why, why);
@@ -181,12 +192,59 @@ describe('availability', () => {
       if (injected.length > 1) assert.equal(engine, 'threads');
       assert.equal(bytes, 16);
       assert.ok(limits.maxOutstanding >= 1024);
+      // What is used up now is not less than it was.
+      assert.equal(most, code === 'ERR_AIO_INSUFFICIENT_EVENTS' ? maxRequestsOfKernelAio() : code);
       // One asked for by name is never replaced.
       assert.deepEqual(refused['kernel-aio'].slice(0, 2), [code, 'io_setup']);
       assert.match(refused['kernel-aio'][2], why);
       assert.equal(refused.threads, undefined);
     });
   }
+
+  test('an aio-max-nr of 0 is ERR_AIO_INSUFFICIENT_EVENTS by name, and nothing to auto', async (t) => {
+    if (process.getuid?.() !== 0 || spawnSync('unshare', ['-m', 'strace', '-V']).status !== 0) {
+      t.skip('needs root, mount namespaces and strace, to have the sysctl say 0');
+      return;
+    }
+    const none = join(scratch(t), 'aio-max-nr');
+    writeFileSync(none, '0\n');
+    const program = `import { AioContext } from './src/index.ts';
+      const context = new AioContext({ maxRequests: 1 });
+      try { new AioContext({ maxRequests: 1, engine: 'kernel-aio' }); } catch (e) { console.log(context.engine, e.code, e.message); }
+      await context.close();`;
+    const { code, stdout, stderr } = await child('unshare', [
+      ...['-m', 'sh', '-c', 'mount --bind "$0" /proc/sys/fs/aio-max-nr && exec "$@"', none],
+      ...['strace', '-f', '--seccomp-bpf', '-o', '/dev/null', '-e', 'trace=io_setup,io_uring_setup'],
+      ...['-e', 'inject=io_setup:error=EAGAIN', '-e', 'inject=io_uring_setup:error=EPERM'],
+      ...[process.execPath, ...script(t, program)],
+    ]);
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /^threads ERR_AIO_INSUFFICIENT_EVENTS .*aio-max-nr is 0,/);
+  });
+
+  test('the library twice over one shim in one thread: each hears of its own', async (t) => {
+    const copy = scratch(t);
+    cpSync(join(root, 'dist'), join(copy, 'dist'), { recursive: true });
+    cpSync(join(root, 'package.json'), join(copy, 'package.json'));
+    symlinkSync(join(root, 'native'), join(copy, 'native'));
+    const program = `import * as one from './src/index.ts';
+      const other = await import(${JSON.stringify(join(copy, 'dist/index.js'))});
+      for (const { name, available } of one.engines()) {
+        if (!available) continue;
+        const make = ({ AioContext }) => new AioContext({ maxRequests: 1, engine: name, waitWithoutPendingRequests: true });
+        const contexts = [make(one), make(other), make(one)];
+        const woken = contexts.map((context) => context.wait());
+        await new Promise(setImmediate);
+        for (const [index, context] of contexts.entries()) (index === 1 ? one : other).wake(context.waker);
+        const reasons = (await Promise.all(woken)).map(({ reason }) => reason);
+        await Promise.all(contexts.map((context) => context.close()));
+        console.log(name, new Set([one.AioContext, other.AioContext]).size, ...reasons);
+      }`;
+    const { code, stdout, stderr } = await child(process.execPath, script(t, program));
+    assert.equal(code, 0, stderr);
+    const available = engines().filter((engine) => engine.available);
+    assert.equal(stdout, available.map(({ name }) => `${name} 2 woken woken woken\n`).join(''));
+  });
 
   test('without a compiler the package still installs, and says what is missing', async () => {
     const build = (...args: string[]) =>

@@ -111,6 +111,17 @@ describe('AlignedPool', () => {
     assert.equal(pool.available, 2);
   });
 
+  test('whose memory was transferred away lends none, and says why', () => {
+    const pool = new AlignedPool({ size: 512, count: 2 });
+    const buffer = pool.acquire();
+    assert.ok(buffer);
+    assert.equal(loadNative().native?.detach(buffer.buffer as ArrayBuffer), 0);
+    for (let again = 0; again < 3; again++) {
+      assert.throws(() => pool.acquire(), coded('ERR_AIO_BUFFER_DETACHED', /make a new AlignedPool/));
+    }
+    assert.equal(pool.available, 1);
+  });
+
   test('refuses nonsense', () => {
     const refused: [unknown, string][] = [
       [undefined, 'ERR_INVALID_ARG_TYPE'],

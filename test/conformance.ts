@@ -320,7 +320,9 @@ export function conformance(capabilities: Capabilities): void {
         coded('ERR_INVALID_ARG_TYPE', /buffers\[1\]/),
       );
       assert.throws(() => request.prepareFlush(fd, wrong(1)), coded('ERR_INVALID_ARG_TYPE'));
-      assert.throws(() => request.prepareFlush(fd, wrong({ dataOnly: 'yes' })), coded('ERR_INVALID_ARG_TYPE'));
+      for (const options of [{ dataOnly: 'yes' }, { dataOnly: null }, [], null]) {
+        assert.throws(() => request.prepareFlush(fd, wrong(options)), coded('ERR_INVALID_ARG_TYPE'));
+      }
       await run(ctx, [request]);
       assert.equal(request.userData, 'good');
       assert.equal(request.result(), BLOCK);
@@ -1199,7 +1201,7 @@ export function conformance(capabilities: Capabilities): void {
     });
 
     test('the wrong mode is EBADF', async (t) => {
-      const { path } = scratchFile(t, BLOCK);
+      const { path, fd } = scratchFile(t, BLOCK);
       const ctx = context(t);
       const read = new AioRequest().prepareRead(open(t, path, O_WRONLY), 0, allocBuffer(BLOCK));
       const write = new AioRequest().prepareWrite(open(t, path, O_RDONLY), 0, allocBuffer(BLOCK));
@@ -1207,6 +1209,15 @@ export function conformance(capabilities: Capabilities): void {
       assert.equal(read.status, 'EBADF');
       assert.equal(write.status, 'EBADF');
       assert.match(write.error?.message ?? '', /opened for reading or writing/);
+      const { error } = write;
+      assert.equal(write.error, error, 'the outcome has one error');
+      assert.throws(
+        () => write.result(),
+        (thrown) => thrown === error,
+      );
+      assert.equal(read.prepareRead(fd, 0, allocBuffer(BLOCK)).error?.code, 'ERR_AIO_NOT_SUBMITTED');
+      await run(ctx, [read]);
+      assert.equal(read.error, undefined);
     });
 
     test('a misaligned address, length or position is named, with what is needed', async (t) => {
@@ -1729,6 +1740,37 @@ export function conformance(capabilities: Capabilities): void {
         () => new AioRequest().prepareWritev(fd, 0, [view]),
         coded('ERR_INVALID_ARG_VALUE', /buffers\[0\]/),
       );
+    });
+
+    test('a SharedArrayBuffer may grow: the next request sees all of it, also where it had nothing before', async (t) => {
+      const { fd, data } = scratchFile(t, BLOCK);
+      const ctx = context(t);
+      const Growable = SharedArrayBuffer as unknown as new (
+        size: number,
+        options: { maxByteLength: number },
+      ) => SharedArrayBuffer & { grow(size: number): void };
+      for (const size of [0, 64]) {
+        const memory = new Growable(size, { maxByteLength: 1024 });
+        const views = [new Uint8Array(memory), new DataView(memory)];
+        const requests = views.map((view) => new AioRequest().prepareRead(fd, 0, view));
+        await run(ctx, requests);
+        assert.deepEqual(
+          requests.map((request) => request.result()),
+          [size, size],
+        );
+        memory.grow(512);
+        for (const [index, view] of views.entries()) requests[index]?.prepareRead(fd, 100, view);
+        const vector = new AioRequest().prepareReadv(fd, 300, [new Uint8Array(memory, 0, 100)]);
+        await run(ctx, requests);
+        assert.deepEqual(
+          requests.map((request) => request.result()),
+          [512, 512],
+        );
+        assert.deepEqual(Buffer.from(memory), data.subarray(100, 612));
+        await run(ctx, [vector]);
+        assert.equal(vector.result(), 100);
+        assert.deepEqual(Buffer.from(memory, 0, 100), data.subarray(300, 400));
+      }
     });
 
     test('views that lie about their size are not believed', async (t) => {

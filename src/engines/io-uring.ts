@@ -16,7 +16,7 @@ import { monotonicMs, setImmediate } from '../time.ts';
 import { FDATASYNC, FSYNC, READ, type Transfer } from '../transfer.ts';
 import type { WakeCell } from '../wake.ts';
 import { Iovecs, setAddress } from './iovecs.ts';
-import { Port, requireShim } from './port.ts';
+import { Port, reasonOf, requireShim } from './port.ts';
 
 const EBUSY = 16;
 const ETIME = 62;
@@ -666,7 +666,7 @@ function driver(sizes: RingSizes): EngineDriver {
         works = true;
         return undefined;
       } catch (error) {
-        return error instanceof Error ? error.message : String(error);
+        return reasonOf(error);
       }
     },
 

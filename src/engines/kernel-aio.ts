@@ -15,7 +15,7 @@ import { clearImmediate, clearTimeout, setImmediate, setTimeout } from '../time.
 import { FDATASYNC, FSYNC, READ, type Transfer } from '../transfer.ts';
 import type { WakeCell } from '../wake.ts';
 import { Iovecs, setAddress } from './iovecs.ts';
-import { Port, requireShim } from './port.ts';
+import { Port, reasonOf, requireShim } from './port.ts';
 
 const AIO_MAX_NR = '/proc/sys/fs/aio-max-nr';
 const AIO_NR = '/proc/sys/fs/aio-nr';
@@ -362,7 +362,7 @@ export const kernelAio: EngineDriver = {
       works = true;
       return undefined;
     } catch (error) {
-      return error instanceof Error ? error.message : String(error);
+      return reasonOf(error);
     }
   },
 

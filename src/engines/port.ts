@@ -3,21 +3,22 @@
  * owns all of it. What both kernel engines have in common.
  */
 import { AioError, codeOf, systemError } from '../errors.ts';
-import { hasLibuv, loadNative, type Native, PORT_CLOSED } from '../native.ts';
+import { hasLibuv, type Listening, loadNative, type Native, PORT_CLOSED } from '../native.ts';
 import { WakeCell } from '../wake.ts';
 
-/** Who is told that something may be there, by port. Only while armed: what nobody waits on can be collected. */
-const armed = new Map<number, () => void>();
-const closing = new Map<number, () => void>();
-let dispatching = false;
-
-function dispatch(port: number, event: number): void {
-  if (event === PORT_CLOSED) {
-    closing.get(port)?.();
-    closing.delete(port);
-  } else {
-    armed.get(port)?.();
-  }
+function listen(native: Native): Listening {
+  const armed = new Map<number, () => void>();
+  const closing = new Map<number, () => void>();
+  const errno = native.setDispatcher((port, event) => {
+    if (event === PORT_CLOSED) {
+      closing.get(port)?.();
+      closing.delete(port);
+    } else {
+      armed.get(port)?.();
+    }
+  });
+  if (errno < 0) throw systemError(errno, 'setDispatcher', 'preparing to be notified of completions');
+  return { armed, closing };
 }
 
 /** The shim, or ERR_AIO_NOT_SUPPORTED with the reason why the engine called `name` cannot do without. */
@@ -26,12 +27,12 @@ export function requireShim(name: string): Native {
   if (native === undefined) {
     throw new AioError('ERR_AIO_NOT_SUPPORTED', `The engine '${name}' cannot work here: ${why ?? 'no native shim'}`);
   }
-  if (!dispatching) {
-    const errno = native.setDispatcher(dispatch);
-    if (errno < 0) throw systemError(errno, 'setDispatcher', 'preparing to be notified of completions');
-    dispatching = true;
-  }
   return native;
+}
+
+/** What trying an engine failed with, as the reason why it is not there. */
+export function reasonOf(error: unknown): AioError {
+  return error instanceof AioError ? error : new AioError('ERR_AIO_NOT_SUPPORTED', String(error));
 }
 
 /** Where a ring's mapping has what native code needs to see the end of everything in flight. */
@@ -74,6 +75,7 @@ export class Port {
   readonly cell: WakeCell;
   readonly #native: Native;
   readonly #handle: number;
+  readonly #listening: Listening;
 
   /**
    * Takes over a kernel context (or 0) and a ring (or none): they go with the port.
@@ -82,6 +84,8 @@ export class Port {
    */
   constructor(native: Native, context: number, ring: RingCounters = NO_RING) {
     this.#native = native;
+    native.listening ??= listen(native);
+    this.#listening = native.listening;
     const eventFd = native.eventfd();
     const wakeFd = native.eventfd();
     this.eventFd = eventFd;
@@ -116,6 +120,7 @@ export class Port {
 
   /** Calls `ready` whenever completions were signalled, and keeps the event loop alive, until disarmed. */
   arm(ready: () => void): void {
+    const { armed } = this.#listening;
     if (armed.has(this.#handle)) return;
     const errno = this.#native.portArm(this.#handle);
     if (errno < 0) throw systemError(errno, WATCH, 'watching for completions');
@@ -123,14 +128,14 @@ export class Port {
   }
 
   disarm(): void {
-    armed.delete(this.#handle);
+    this.#listening.armed.delete(this.#handle);
     this.#native.portDisarm(this.#handle);
   }
 
   /** Resolves when the kernel has everything back. Until then native code uses the wake cell, and this holds it. */
   close(): Promise<void> {
     return new Promise((resolve) => {
-      closing.set(this.#handle, () => {
+      this.#listening.closing.set(this.#handle, () => {
         void this.cell;
         resolve();
       });

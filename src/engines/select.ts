@@ -49,7 +49,7 @@ export interface EngineInfo {
  */
 export function engines(): EngineInfo[] {
   return drivers.map((driver) => {
-    const why = driver.probe();
+    const why = driver.probe()?.message;
     return why === undefined ? { name: driver.name, available: true } : { name: driver.name, available: false, why };
   });
 }
@@ -74,14 +74,14 @@ function isDriver(value: unknown): value is EngineDriver {
   return typeof open === 'function' && typeof probe === 'function' && typeof maxOutstanding === 'function';
 }
 
-/** What an `engine` option stands for: one driver that is asked for, by name or by what has it, or all to try in turn. */
-function candidates(engine: unknown): readonly EngineDriver[] {
+/** What an `engine` stands for: one driver that is asked for, by name or by what has it, or all to try in turn. */
+function candidates(engine: unknown, argument = 'options.engine'): readonly EngineDriver[] {
   if (isEngineSource(engine)) {
     const driver: unknown = engine[DRIVER];
     if (isDriver(driver)) return [driver];
   }
-  if (typeof engine !== 'string') throw invalidArgType('options.engine', "the name of an engine, or 'auto'", engine);
-  if (engine !== 'auto') return [named(engine, 'options.engine')];
+  if (typeof engine !== 'string') throw invalidArgType(argument, "the name of an engine, or 'auto'", engine);
+  if (engine !== 'auto') return [named(engine, argument)];
   const wanted = process.env.FILEAIO_ENGINE;
   return wanted === undefined || wanted === '' || wanted === 'auto' ? drivers : [named(wanted, 'FILEAIO_ENGINE')];
 }
@@ -127,18 +127,25 @@ export function openEngine(engine: unknown, host: EngineHost, maxRequests: numbe
     if (maxRequests > most) {
       // What an engine that does not work could hold is no limit.
       const why = driver.probe();
-      if (why !== undefined) throw new AioError('ERR_AIO_NOT_SUPPORTED', why);
+      if (why !== undefined && !isUsedUp(why)) throw why;
     }
-    checkInteger('options.maxRequests', maxRequests, 1, most);
+    // Where the machine allows none at all, the kernel's own refusal says what to do.
+    checkInteger('options.maxRequests', maxRequests, 1, Math.max(most, 1));
     return driver.open(host, maxRequests, options);
   });
 }
 
+/** Works, but not now: it has as much to do as the machine allows. */
+function isUsedUp(why: AioError): boolean {
+  return why.code === 'ERR_AIO_INSUFFICIENT_EVENTS';
+}
+
 /** The most requests of one context with this engine. */
 export function maxOutstanding(engine: unknown): number {
+  const isAlone = candidates(engine, 'engine').length === 1;
   return first(engine, (driver) => {
     const why = driver.probe();
-    if (why !== undefined) throw new AioError('ERR_AIO_NOT_SUPPORTED', why);
+    if (why !== undefined && !(isAlone && isUsedUp(why))) throw why;
     return driver.maxOutstanding();
   });
 }
