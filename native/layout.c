@@ -92,6 +92,7 @@ AT(struct io_uring_cqe, res, 8);
 
 SIZE(struct io_uring_files_update, 16);
 AT(struct io_uring_files_update, fds, 8);
+SIZE(struct io_uring_probe, 16);
 SIZE(struct io_uring_rsrc_register, 32);
 SIZE(struct io_uring_rsrc_update2, 32);
 AT(struct io_uring_rsrc_update2, data, 8);

@@ -1,5 +1,33 @@
 /** Abort signals, as many calls share one: a listener for each would make Node warn of a leak. */
+import * as events from 'node:events';
 import { abortError } from './errors.ts';
+
+// A signal may have functions of its own in their place, which could do anything, and to the very context that listens.
+const { addEventListener, removeEventListener } = EventTarget.prototype;
+
+/**
+ * How Node itself listens: also behind a listener that lets no other have the event (`stopImmediatePropagation`). What asks for that is a
+ * symbol of Node's, which it shows to everything that it takes for a signal.
+ */
+function howNodeListens(): { once: boolean } {
+  let shown: object = {};
+  const signal = {
+    aborted: false,
+    addEventListener(_type: string, _listener: unknown, options: object): void {
+      shown = options;
+    },
+    removeEventListener(): void {},
+  };
+  try {
+    const { addAbortListener } = events as { addAbortListener?: (signal: unknown, listener: () => void) => unknown };
+    addAbortListener?.(signal, () => undefined);
+  } catch {
+    // This runtime looks closer. There nothing is known to ask for.
+  }
+  return { ...shown, once: true };
+}
+
+const LISTENING = howNodeListens();
 
 /** Those who wait for one signal. */
 interface Waiting {
@@ -21,7 +49,8 @@ export function onAbort(signal: AbortSignal, run: () => void): () => void {
     if (calls.size > 0 || waiting.get(signal)?.calls !== calls) return;
     waiting.delete(signal);
     try {
-      signal.removeEventListener('abort', listener);
+      if (signal instanceof AbortSignal) removeEventListener.call(signal, 'abort', listener);
+      else (signal as AbortSignal).removeEventListener('abort', listener);
     } catch {
       // Of somebody's own making. The call has ended all the same; its caller must hear of it.
     }
@@ -35,10 +64,10 @@ function listen(signal: AbortSignal): Waiting {
     for (const run of [...calls]) run();
   };
   const made = { calls, listener };
-  if (typeof signal.addEventListener === 'function') {
-    signal.addEventListener('abort', listener, { once: true });
-    waiting.set(signal, made);
-  }
+  if (signal instanceof AbortSignal) addEventListener.call(signal, 'abort', listener, LISTENING);
+  else if (typeof (signal as AbortSignal).addEventListener !== 'function') return made;
+  else (signal as AbortSignal).addEventListener('abort', listener, LISTENING);
+  waiting.set(signal, made);
   return made;
 }
 

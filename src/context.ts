@@ -1,3 +1,4 @@
+import { onAbort } from './abort.ts';
 import { type AlignedPool, slabOf } from './buffer.ts';
 import type { Clock, Engine, EngineHost, EngineName, EngineSource } from './engine.ts';
 import { openEngine } from './engines/select.ts';
@@ -106,10 +107,9 @@ interface Waiter {
   min: number;
   readonly max: number;
   readonly deadline: number;
-  readonly signal: AbortSignal | undefined;
   readonly resolve: (result: WaitResult) => void;
   readonly reject: (error: unknown) => void;
-  readonly onAbort: () => void;
+  stopListening: () => void;
   timer: NodeJS.Timeout | undefined;
   immediate: NodeJS.Immediate | undefined;
   armed: boolean;
@@ -127,9 +127,6 @@ interface CheckedWait {
 
 const DEFAULT_WAIT: CheckedWait = { min: 1, max: Infinity, timeoutMs: Infinity, signal: undefined, aborted: false };
 
-// A signal may have functions of its own in their place, which could do anything, and to this very context.
-const { addEventListener, removeEventListener } = EventTarget.prototype;
-
 /** The longest delay that setTimeout takes. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
@@ -138,6 +135,9 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
  * one goes through it, so that timers, sockets and signal handlers get their turn.
  */
 const LOOP_TURN_MS = 4;
+
+/** What is done after it is done before the program goes on with anything that it awaits from now on. */
+const SOON = Promise.resolve();
 
 const WORLD_CLOCK: Clock = { now: monotonicMs };
 
@@ -249,6 +249,8 @@ export class AioContext {
 
   #pending = 0;
   #waiter: Waiter | undefined;
+  /** A wait whose result is about to be told. */
+  #soon: CheckedWait | undefined;
   #taker: Taker | undefined;
   #takeAtOnce = Infinity;
   #takerArmed = false;
@@ -615,6 +617,14 @@ export class AioContext {
     this.#continue();
   }
 
+  /** A wait that is over when it is called is under way all the same until its caller can know: it can be woken, and there is no second. */
+  readonly #endSoon = (): WaitResult => {
+    const { min, max } = this.#soon ?? DEFAULT_WAIT;
+    this.#soon = undefined;
+    this.#checkOpen('wait');
+    return this.#tell(this.#outcome(min, max) ?? this.#handOut(max, 'timeout'));
+  };
+
   /** Takes up to `max` completions out, and settles each one's outcome. */
   #handOut(max: number, reason: WaitResult['reason']): WaitResult {
     const count = Math.min(max, this.#doneCount);
@@ -700,6 +710,11 @@ export class AioContext {
     }
   }
 
+  /** Whether {@link #outcome} would have one. */
+  #isOver(min: number): boolean {
+    return this.#doneCount >= min || this.#engine.cell.woken;
+  }
+
   /** The result of a wait, if it has one by now. */
   #outcome(min: number, max: number): WaitResult | undefined {
     if (this.#engine.cell.take()) {
@@ -719,7 +734,7 @@ export class AioContext {
         `The completions of this context go to the files that it belongs to: make an AioContext of your own to call ${name}`,
       );
     }
-    if (this.#waiter !== undefined) {
+    if (this.#waiter !== undefined || this.#soon !== undefined) {
       throw new AioError(
         'ERR_AIO_BUSY',
         `Another wait is under way on this context: a context has one waiter at a time. Await it before calling ${name}`,
@@ -752,32 +767,26 @@ export class AioContext {
   wait(options?: WaitOptions): Promise<WaitResult> {
     try {
       const wait = this.#beginWait(options, 'wait');
-      const turn = this.#clock.now() - this.#lastTurn > LOOP_TURN_MS;
-      if (!turn) {
-        this.#reap();
-        const result = this.#outcome(wait.min, wait.max);
-        if (result !== undefined) return Promise.resolve(this.#tell(result));
-        if (wait.timeoutMs === 0) return Promise.resolve(this.#tell(this.#handOut(wait.max, 'timeout')));
-      }
-      return this.#waitForEvents(wait, turn);
+      if (this.#clock.now() - this.#lastTurn > LOOP_TURN_MS) return this.#waitForEvents(wait, 'turn');
+      this.#reap();
+      if (!this.#isOver(wait.min) && wait.timeoutMs > 0) return this.#waitForEvents(wait, 'event');
+      if (wait.signal !== undefined) return this.#waitForEvents(wait, 'soon');
+      this.#soon = wait;
+      return SOON.then(this.#endSoon);
     } catch (error) {
       return Promise.reject(error);
     }
   }
 
-  #waitForEvents({ min, max, timeoutMs, signal }: CheckedWait, turn: boolean): Promise<WaitResult> {
+  #waitForEvents({ min, max, timeoutMs, signal }: CheckedWait, when: 'soon' | 'turn' | 'event'): Promise<WaitResult> {
     return new Promise((resolve, reject) => {
       const waiter: Waiter = {
         min,
         max,
         deadline: this.#clock.now() + timeoutMs,
-        signal,
         resolve,
         reject,
-        onAbort: () => {
-          this.#endWait(waiter);
-          if (signal !== undefined) reject(abortError(signal));
-        },
+        stopListening: () => undefined,
         timer: undefined,
         immediate: undefined,
         armed: false,
@@ -785,8 +794,14 @@ export class AioContext {
       };
       this.#waiter = waiter;
       try {
-        if (signal !== undefined) addEventListener.call(signal, 'abort', waiter.onAbort, { once: true });
-        if (turn) waiter.immediate = setImmediate(() => this.#ready());
+        if (signal !== undefined) {
+          waiter.stopListening = onAbort(signal, () => {
+            this.#endWait(waiter);
+            reject(abortError(signal));
+          });
+        }
+        if (when === 'turn') waiter.immediate = setImmediate(() => this.#ready());
+        else if (when === 'soon') void SOON.then(() => this.#ready());
         else this.#sleep(waiter);
       } catch (error) {
         this.#endWait(waiter);
@@ -875,7 +890,7 @@ export class AioContext {
     if (waiter.armed) this.#engine.disarm();
     clearTimeout(waiter.timer);
     clearImmediate(waiter.immediate);
-    if (waiter.signal !== undefined) removeEventListener.call(waiter.signal, 'abort', waiter.onAbort);
+    waiter.stopListening();
     waiter.ended();
   }
 
@@ -906,7 +921,8 @@ export class AioContext {
   waitSync(options?: WaitOptions): WaitResult {
     const { min, max, timeoutMs } = this.#beginWait(options, 'waitSync', this.#engine.cannotBlock);
     const deadline = timeoutMs === Infinity ? Infinity : this.#clock.now() + timeoutMs;
-    if (min === 0 || timeoutMs === 0) this.#reap();
+    // What is handed out without a look into the kernel would lack what has ended there.
+    if (timeoutMs === 0 || this.#isOver(min)) this.#reap();
     for (;;) {
       const result = this.#outcome(min, max);
       if (result !== undefined) return this.#tell(result);
@@ -1013,6 +1029,10 @@ export class AioContext {
   async [Symbol.asyncDispose](): Promise<void> {
     while (this.#pending > 0 && this.#closing === undefined) {
       const waiter = this.#waiter;
+      if (this.#soon !== undefined) {
+        await SOON;
+        continue;
+      }
       if (waiter === undefined) {
         await this.wait({ min: this.#pending });
         continue;

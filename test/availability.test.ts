@@ -30,6 +30,10 @@ const TRANSFER = `import { openSync } from 'node:fs';
   try { most = getLimits(undefined, 'kernel-aio').maxOutstanding; } catch (e) { most = e.code; }
   console.log(JSON.stringify({ found, limits, most, engine: context.engine, bytes: request.result(), refused }));`;
 
+function syscallOf(injection: string): string {
+  return injection.replace(/:.*/, '');
+}
+
 function maxRequestsOfKernelAio(): number {
   return Math.min(Number(readFileSync('/proc/sys/fs/aio-max-nr', 'utf8')), 4_194_302);
 }
@@ -165,7 +169,11 @@ describe('availability', () => {
     [['io_setup:error=ENOSYS'], /CONFIG_AIO/, 'ERR_AIO_NOT_SUPPORTED'],
     [['io_setup:error=EPERM'], /seccomp/, 'ERR_AIO_NOT_SUPPORTED'],
     [['io_setup:error=EAGAIN'], /aio-max-nr is \d+/, 'ERR_AIO_INSUFFICIENT_EVENTS'],
+    [['io_submit:error=EPERM'], /io_submit answered EPERM.*seccomp/, 'ERR_AIO_NOT_SUPPORTED'],
+    [['io_getevents:error=ENOSYS'], /io_getevents answered ENOSYS.*CONFIG_AIO/, 'ERR_AIO_NOT_SUPPORTED'],
     [['io_setup:error=EPERM', 'io_uring_setup:error=EPERM'], /seccomp/, 'ERR_AIO_NOT_SUPPORTED'],
+    [['io_setup:error=EPERM', 'io_uring_enter:error=EPERM'], /seccomp/, 'ERR_AIO_NOT_SUPPORTED'],
+    [['io_setup:error=EPERM', 'io_uring_register:error=EPERM'], /seccomp/, 'ERR_AIO_NOT_SUPPORTED'],
     [['io_setup:error=ENOSYS', 'io_uring_setup:error=ENOSYS'], /CONFIG_AIO/, 'ERR_AIO_NOT_SUPPORTED'],
   ] as const) {
     test(`${injected.join(' and ')}: the next engine does it, and the reason is told`, async (t) => {
@@ -178,7 +186,7 @@ describe('availability', () => {
         stdout,
         stderr,
       } = await child('strace', [
-        ...['-f', '--seccomp-bpf', '-o', '/dev/null', '-e', 'trace=io_setup,io_uring_setup'],
+        ...['-f', '--seccomp-bpf', '-o', '/dev/null', '-e', `trace=${injected.map(syscallOf).join(',')}`],
         ...injected.flatMap((each) => ['-e', `inject=${each}`]),
         ...[process.execPath, ...script(t, TRANSFER)],
       ]);
@@ -195,7 +203,12 @@ describe('availability', () => {
       // What is used up now is not less than it was.
       assert.equal(most, code === 'ERR_AIO_INSUFFICIENT_EVENTS' ? maxRequestsOfKernelAio() : code);
       // One asked for by name is never replaced.
-      assert.deepEqual(refused['kernel-aio'].slice(0, 2), [code, 'io_setup']);
+      assert.deepEqual(refused['kernel-aio'].slice(0, 2), [code, syscallOf(injected[0])]);
+      const ioUring = found.find(({ name }: { name: string }) => name === 'io-uring');
+      for (const syscall of injected.map(syscallOf).filter((name) => name.startsWith('io_uring'))) {
+        assert.match(ioUring.why, new RegExp(`${syscall} answered`));
+        assert.deepEqual(refused['io-uring'].slice(0, 2), ['ERR_AIO_NOT_SUPPORTED', syscall]);
+      }
       assert.match(refused['kernel-aio'][2], why);
       assert.equal(refused.threads, undefined);
     });

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import diagnostics from 'node:diagnostics_channel';
+import { getEventListeners } from 'node:events';
 import { constants, ftruncateSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
@@ -675,6 +676,103 @@ export function conformance(capabilities: Capabilities): void {
       if (capabilities.waitSync === true) assert.throws(() => ctx.waitSync({ timeoutMs: 1 }), coded('ERR_AIO_BUSY'));
       ctx.wakeup();
       assert.equal((await first).reason, 'woken');
+    });
+
+    test('a wait is under way until its caller can know that it is over, also where everything was there before it', async (t) => {
+      const { fd } = scratchFile(t, 4 * BLOCK);
+      const ctx = context(t, 2);
+      const requests = blockReads(fd, 2);
+      const again = (): void => {
+        for (const [index, request] of requests.entries()) request.prepareRead(fd, index * BLOCK, allocBuffer(BLOCK));
+        ctx.submit(requests);
+      };
+      // The device decides what is there when it is asked for: both come to pass.
+      for (let round = 0; round < 50; round++) {
+        again();
+        const first = ctx.wait();
+        const second = assert.rejects(ctx.wait(), coded('ERR_AIO_BUSY', /one waiter/));
+        if (capabilities.waitSync === true) assert.throws(() => ctx.waitSync(), coded('ERR_AIO_BUSY'));
+        let left = 2 - (await first).completed.length;
+        await second;
+        if (left > 0) assert.equal((await ctx.wait()).completed.length, left);
+
+        again();
+        const woken = ctx.wait();
+        ctx.wakeup();
+        const { completed, reason } = await woken;
+        assert.equal(reason, 'woken');
+        for (left = 2 - completed.length; left > 0; ) left -= (await ctx.wait()).completed.length;
+
+        again();
+        const controller = new AbortController();
+        const aborted = ctx.wait({ signal: controller.signal });
+        controller.abort();
+        await assert.rejects(aborted, { name: 'AbortError' });
+        assert.equal(ctx.pending, 2);
+
+        const both = ctx.wait({ min: 2 });
+        await assert.rejects(ctx.close(), coded('ERR_AIO_BUSY'));
+        assert.equal((await both).completed.length, 2);
+      }
+      again();
+      const last = ctx.wait({ min: 2 });
+      await ctx[Symbol.asyncDispose]();
+      assert.equal((await last).completed.length, 2);
+    });
+
+    test('closing ends a wait for nothing, also one that is over', async (t) => {
+      for (const options of [{}, { min: 0 }, { timeoutMs: 0 }]) {
+        const ctx = context(t, 1, { waitWithoutPendingRequests: true });
+        const waiting = assert.rejects(ctx.wait(options), coded('ERR_AIO_CLOSED'));
+        await ctx.close();
+        await waiting;
+      }
+    });
+
+    test('a listener that lets no other have the event does not keep a wait from being aborted', async (t) => {
+      const ctx = context(t, 1, { waitWithoutPendingRequests: true });
+      const controller = new AbortController();
+      controller.signal.addEventListener('abort', (event) => event.stopImmediatePropagation());
+      const waiting = ctx.wait({ signal: controller.signal, timeoutMs: patienceMs });
+      controller.abort();
+      if (lacks('abort listeners that resist stopImmediatePropagation', t)) return;
+      await assert.rejects(waiting, { name: 'AbortError' });
+    });
+
+    test('many contexts may wait with one signal, and leave nothing at it', async (t) => {
+      const warnings: Error[] = [];
+      const warned = (warning: Error): void => {
+        warnings.push(warning);
+      };
+      process.on('warning', warned);
+      const controller = new AbortController();
+      const contexts = Array.from({ length: 20 }, () => context(t, 1, { waitWithoutPendingRequests: true }));
+      const waits = contexts.map((ctx) => ctx.wait({ signal: controller.signal }));
+      await new Promise((resolve) => setImmediate(resolve));
+      for (const ctx of contexts.slice(0, 10)) ctx.wakeup();
+      for (const woken of await Promise.all(waits.slice(0, 10))) assert.equal(woken.reason, 'woken');
+      controller.abort();
+      for (const ended of await Promise.allSettled(waits.slice(10))) assert.equal(ended.status, 'rejected');
+      process.removeListener('warning', warned);
+      assert.deepEqual(warnings, []);
+      assert.equal(getEventListeners(controller.signal, 'abort').length, 0);
+    });
+
+    blocking('what has ended by then is in the result of waitSync, whatever ends it', async (t) => {
+      if (needsKernel(t)) return;
+      const { fd } = scratchFile(t, 4 * BLOCK);
+      const ctx = context(t, 8);
+      const reads = (count: number): AioRequest[] =>
+        Array.from({ length: count }, (_, i) => new AioRequest().prepareRead(fd, i * BLOCK, allocBuffer(BLOCK)));
+      // From the page cache, these are over when submit returns.
+      ctx.submit(reads(3));
+      ctx.wakeup();
+      const woken = ctx.waitSync({ min: 5 });
+      assert.deepEqual([woken.reason, woken.completed.length], ['woken', 3]);
+      ctx.submit(reads(3));
+      assert.equal(ctx.waitSync({ max: 1 }).completed.length, 1);
+      ctx.submit(reads(2));
+      assert.equal(ctx.waitSync().completed.length, 4);
     });
 
     test('aborting rejects with AbortError and leaves the requests as they were', async (t) => {

@@ -31,6 +31,7 @@ type Need =
   | 'an end of blocked threads'
   | 'aligned reads of node:fs'
   | 'an end of the handles of a thread'
+  | 'abort listeners that resist stopImmediatePropagation'
   | "Node's own words";
 
 /** What a runtime cannot do, and why; whoever needs it says so, and `npm run test:runtimes` prints it. */

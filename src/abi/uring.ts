@@ -90,6 +90,9 @@ export const CQE_RES = 2;
 export const REGISTER_FILES = 2;
 export const REGISTER_EVENTFD = 4;
 export const REGISTER_FILES_UPDATE = 6;
+/** What the kernel can do: all zero but for what it fills in. */
+export const REGISTER_PROBE = 8;
+export const PROBE_SIZE = 16;
 export const REGISTER_BUFFERS2 = 15;
 export const REGISTER_BUFFERS_UPDATE = 16;
 export const RSRC_SIZE = 32;

@@ -94,11 +94,15 @@ function whyNot(errno: number): string {
   return 'A seccomp filter forbids it, as those of Docker and Kubernetes do by default: allow io_uring_setup, io_uring_enter and io_uring_register';
 }
 
-function unsupported(reason: string, errno?: number): AioError {
+function unsupported(reason: string): AioError {
+  return new AioError('ERR_AIO_NOT_SUPPORTED', `The engine 'io-uring' cannot work here: ${reason}`);
+}
+
+function refused(errno: number, syscall: string): AioError {
   return new AioError(
     'ERR_AIO_NOT_SUPPORTED',
-    `The engine 'io-uring' cannot work here: ${reason}`,
-    errno === undefined ? {} : { errno, syscall: 'io_uring_setup' },
+    `The engine 'io-uring' cannot work here: ${syscall} answered ${textOf(errno)}. ${whyNot(errno)}`,
+    { errno, syscall },
   );
 }
 
@@ -125,16 +129,33 @@ function setUp(native: Native, sqEntries: number, cqEntries: number, sqpoll: boo
       break;
     }
     const missing = abi.FEATURES & ~params.getUint32(abi.PARAMS_FEATURES, true);
-    if (missing === 0) return { fd, flags, params };
+    const failure =
+      missing === 0
+        ? tryOut(native, fd)
+        : unsupported(
+            `this kernel's io_uring lacks features (0x${missing.toString(16)}): Linux 5.11 or newer is needed`,
+          );
+    if (failure === undefined) return { fd, flags, params };
     native.closeFd(fd);
-    throw unsupported(
-      `this kernel's io_uring lacks features (0x${missing.toString(16)}): Linux 5.11 or newer is needed`,
-    );
+    throw failure;
   }
   if (codeOf(errno) === 'EMFILE' || codeOf(errno) === 'ENFILE') {
     throw systemError(errno, 'io_uring_setup', 'making a ring', 'Close some files, or raise the limit: ulimit -n');
   }
-  throw unsupported(`io_uring_setup answered ${textOf(errno)}. ${whyNot(errno)}`, errno);
+  throw refused(errno, 'io_uring_setup');
+}
+
+let works = false;
+
+/** A ring can be made where the other two calls are forbidden. Neither of these does anything. */
+function tryOut(native: Native, fd: number): AioError | undefined {
+  if (works) return undefined;
+  const entered = native.ringEnter(fd, 0, 0, 0, -1, ANYBODY, 0);
+  if (entered < 0 && entered !== -EINTR) return refused(entered, 'io_uring_enter');
+  const registered = native.ringRegister(fd, abi.REGISTER_PROBE, new Uint8Array(abi.PROBE_SIZE), 0);
+  if (registered < 0) return refused(registered, 'io_uring_register');
+  works = true;
+  return undefined;
 }
 
 function mapped(native: Native, fd: number, offset: number, bytes: number): ArrayBuffer {
@@ -652,8 +673,6 @@ function closeRing(native: Native, port: Port, maps: readonly ArrayBuffer[]): Pr
   return port.close();
 }
 
-let works = false;
-
 function driver(sizes: RingSizes): EngineDriver {
   return {
     name: 'io-uring',
@@ -663,7 +682,6 @@ function driver(sizes: RingSizes): EngineDriver {
       try {
         const native = requireShim('io-uring');
         native.closeFd(setUp(native, 1, 2, false).fd);
-        works = true;
         return undefined;
       } catch (error) {
         return reasonOf(error);

@@ -67,10 +67,14 @@ function setupError(errno: number, count: number): AioError {
       { errno, syscall: 'io_setup' },
     );
   }
+  return refused(errno, 'io_setup');
+}
+
+function refused(errno: number, syscall: string): AioError {
   return new AioError(
     'ERR_AIO_NOT_SUPPORTED',
-    `The engine 'kernel-aio' cannot work here: io_setup answered ${textOf(errno)}. ${whyNot(errno)}`,
-    { errno, syscall: 'io_setup' },
+    `The engine 'kernel-aio' cannot work here: ${syscall} answered ${textOf(errno)}. ${whyNot(errno)}`,
+    { errno, syscall },
   );
 }
 
@@ -86,11 +90,24 @@ function whyNot(errno: number): string {
   }
 }
 
+let works = false;
+
+/** A context can be made where the calls that use it are forbidden. Neither of these does anything. */
+function tryOut(native: Native, context: number): void {
+  if (works) return;
+  const submitted = native.ioSubmit(context, 0, 0);
+  if (submitted < 0) throw refused(submitted, 'io_submit');
+  const got = native.ioGetevents(context, 0, 0, 0, 0);
+  if (got < 0 && got !== -EINTR) throw refused(got, 'io_getevents');
+  works = true;
+}
+
 /** Makes the kernel's side: a context, and the port that owns it. */
 function openPort(native: Native, count: number): { context: number; port: Port } {
   const context = native.ioSetup(count);
   if (context < 0) throw setupError(context, count);
   try {
+    tryOut(native, context);
     return { context, port: new Port(native, context) };
   } catch (error) {
     native.ioDestroy(context);
@@ -349,8 +366,6 @@ class KernelAio implements Engine {
   }
 }
 
-let works = false;
-
 /** Kernel AIO, as an engine that can be chosen. */
 export const kernelAio: EngineDriver = {
   name: 'kernel-aio',
@@ -359,7 +374,6 @@ export const kernelAio: EngineDriver = {
     if (works) return undefined;
     try {
       void openPort(requireShim('kernel-aio'), 1).port.close();
-      works = true;
       return undefined;
     } catch (error) {
       return reasonOf(error);
