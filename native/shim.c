@@ -351,6 +351,34 @@ static napi_value set_status_flags(napi_env env, napi_callback_info info) {
   return kernel(env, fcntl((int)integer(env, argv[0]), F_SETFL, (int)integer(env, argv[1])));
 }
 
+/* A descriptor of our own for the same open file. */
+static napi_value duplicate(napi_env env, napi_callback_info info) {
+  napi_value argv[MAX_ARGS];
+  struct env *state;
+  arguments(env, info, argv, &state);
+  int fd = fcntl((int)integer(env, argv[0]), F_DUPFD_CLOEXEC, 3);
+  return number(env, fd < 0 ? -errno : keep(state, fd, false));
+}
+
+#ifndef F_DUPFD_QUERY
+#define F_DUPFD_QUERY 1027
+#endif
+
+/* Whether two descriptors mean one open file. Before Linux 6.10 nobody says: then the same inode, opened the same way, is as good. */
+static bool same_file(int one, int other) {
+  int same = fcntl(one, F_DUPFD_QUERY, (long)other);
+  if (same >= 0 || errno != EINVAL) return same > 0;
+  struct stat first, second;
+  return fstat(one, &first) == 0 && fstat(other, &second) == 0 && first.st_dev == second.st_dev &&
+         first.st_ino == second.st_ino && fcntl(one, F_GETFL) == fcntl(other, F_GETFL);
+}
+
+static napi_value is_same_file(napi_env env, napi_callback_info info) {
+  napi_value argv[MAX_ARGS];
+  arguments(env, info, argv, NULL);
+  return number(env, same_file((int)integer(env, argv[0]), (int)integer(env, argv[1])));
+}
+
 /* setTimes(fd, accessed, accessedNs, modified, modifiedNs): seconds, and nanoseconds from 0 to 999999999 */
 static napi_value set_times(napi_env env, napi_callback_info info) {
   napi_value argv[MAX_ARGS];
@@ -978,6 +1006,7 @@ NAPI_MODULE_INIT() {
       {"portClose", port_close}, {"setDispatcher", set_dispatcher}, {"ioDestroy", io_destroy},
       {"useLibuv", use_libuv},   {"seek", seek},
       {"statusFlags", status_flags}, {"setStatusFlags", set_status_flags}, {"setTimes", set_times},
+      {"duplicate", duplicate},  {"isSameFile", is_same_file},
       {"ringSetup", ring_setup}, {"ringEnter", ring_enter},       {"ringRegister", ring_register},
       {"map", map},              {"detach", detach},
       {"effectiveUser", effective_user}, {"effectiveGroup", effective_group},

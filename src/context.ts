@@ -969,8 +969,9 @@ export class AioContext {
    * then need not look up the file, or pin the pages, for each request; the other engines do nothing, and neither does io_uring
    * where it has no more room (256 files, 16 pools) or the process may not lock so much memory.
    *
-   * A descriptor that was associated must stay open as long as requests use it here: the kernel keeps its file, so that a
-   * number that was closed, and given to another file since, would still mean the old one. Associate it again after that.
+   * The context keeps a descriptor of its own for the file, open until the context is closed. So each submission can ask the kernel whether the number
+   * still means that file (a system call for each associated descriptor in it): one that was closed, and perhaps given to another file
+   * since, goes without from there on.
    *
    * @throws AioError `ERR_AIO_CLOSED`; TypeError `ERR_INVALID_ARG_TYPE`; RangeError `ERR_OUT_OF_RANGE`.
    *

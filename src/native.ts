@@ -62,6 +62,10 @@ export interface Native {
   statusFlags(fd: number): number;
   /** fcntl(2) F_SETFL. */
   setStatusFlags(fd: number, flags: number): number;
+  /** fcntl(2) F_DUPFD_CLOEXEC. */
+  duplicate(fd: number): number;
+  /** Whether two descriptors mean one open file: 1, or 0, also where the first is closed. fcntl(2) F_DUPFD_QUERY, where there is that. */
+  isSameFile(fd: number, other: number): number;
   /** futimens(2): seconds, and nanoseconds from 0 to 999,999,999, of the last access and the last change. */
   setTimes(fd: number, accessed: number, accessedNs: number, modified: number, modifiedNs: number): number;
   /** The address of a view's first byte. Stable until the view's ArrayBuffer is detached. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { constants, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -295,6 +295,50 @@ describe('io-uring: registered files and buffers', () => {
     const bad = new AioRequest().prepareRead(987_654, 0, buffer);
     await run(ctx, [bad]);
     assert.equal(bad.status, 'EBADF');
+  });
+
+  for (const sqpoll of [false, true]) {
+    test(`a number that was closed, and opened again, means what it means now, unasked${sqpoll ? ', also where a kernel thread submits' : ''}`, async (t) => {
+      const ctx = context(t, { maxRequests: 4, engine: 'io-uring', sqpoll });
+      const files = [scratchFile(t, BLOCK), scratchFile(t, BLOCK)];
+      const other = scratchFile(t, BLOCK);
+      ctx.associate(other.fd);
+      const buffers = [allocBuffer(BLOCK), allocBuffer(BLOCK)];
+      const read = async (fd: number): Promise<string> => {
+        const requests = [fd, other.fd].map((each, i) => new AioRequest().prepareRead(each, 0, buffers[i] ?? buffer));
+        await run(ctx, requests);
+        assert.deepEqual(buffers[1], other.data);
+        return requests[0]?.status ?? '';
+      };
+      const buffer = allocBuffer(BLOCK);
+      for (const { path, data } of files) {
+        const fd = openSync(path, 'r+');
+        ctx.associate(fd);
+        for (let i = 0; i < 3; i++) assert.equal(await read(fd), 'OK');
+        assert.deepEqual(buffers[0], data);
+        closeSync(fd);
+        assert.equal(await read(fd), 'EBADF');
+        const again = openSync(other.path, 'r');
+        assert.equal(again, fd, 'the number is used again');
+        assert.equal(await read(again), 'OK');
+        assert.deepEqual(buffers[0], other.data);
+        const write = new AioRequest().prepareWrite(again, 0, buffer.fill(1));
+        await run(ctx, [write]);
+        assert.equal(write.status, 'EBADF', 'it is open for reading only, now');
+        closeSync(again);
+        assert.deepEqual(readFileSync(path), data);
+      }
+    });
+  }
+
+  test('descriptors that a context made for associated files go with it', async (t) => {
+    const { fd } = scratchFile(t, BLOCK);
+    const before = readdirSync('/proc/self/fd').length;
+    const contexts = Array.from({ length: 4 }, () => new AioContext({ maxRequests: 1, engine: 'io-uring' }));
+    for (const ctx of contexts) for (let i = 0; i < 3; i++) ctx.associate(fd);
+    assert.equal(readdirSync('/proc/self/fd').length, before + 4 * 4, 'ring, two eventfds and one for the file');
+    await Promise.all(contexts.map((ctx) => ctx.close()));
+    assert.equal(readdirSync('/proc/self/fd').length, before);
   });
 
   test('more files and pools than there is room for work all the same', async (t) => {

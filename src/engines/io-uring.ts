@@ -106,6 +106,16 @@ function refused(errno: number, syscall: string): AioError {
   );
 }
 
+/** A registered file. */
+interface FixedFile {
+  /** Where. */
+  readonly index: number;
+  /** A descriptor of our own for it: the program's may be closed, and its number be given to another file. */
+  readonly twin: number;
+  /** The submission that found the two to be the same. */
+  seen: number;
+}
+
 interface Ring {
   readonly fd: number;
   readonly flags: number;
@@ -203,8 +213,12 @@ class IoUring implements Engine {
   /** What io_uring_enter failed with, other than having no room, in the submission under way. */
   #failure = 0;
   #eventfdRegistered = false;
-  #files: Map<number, number> | undefined;
+  #files: Map<number, FixedFile> | undefined;
   #filesUsed = 0;
+  /** Of the registered files. */
+  readonly #twins = new Set<number>();
+  /** Counts submissions. */
+  #batch = 0;
   /** What registrations point to. A field, so that it is not collected between taking its address and using it. */
   readonly #pointedTo = new Int32Array(4);
   readonly #freeFiles: number[] = [];
@@ -283,11 +297,13 @@ class IoUring implements Engine {
     // The kernel takes entries through this array; ours are always in order.
     for (let index = 0; index < sqCount; index++) this.#words[array / 4 + index] = index;
 
-    this.abandon = abandonRing(native, this.#port, [this.#rings, this.#sqeMemory]);
+    this.abandon = abandonRing(native, this.#port, [this.#rings, this.#sqeMemory], this.#twins);
   }
 
   submit(batch: readonly (Transfer | undefined)[], from: number, to: number): number {
     this.#failure = 0;
+    this.#batch++;
+    this.#lastFd = -1;
     if (this.#sqpoll && !this.#isSamePerson()) throw submitError(-EOWNERDEAD);
     this.#iovecs.reset();
     const capacity = this.#sqMask + 1;
@@ -329,6 +345,8 @@ class IoUring implements Engine {
 
   #write(transfer: Transfer): void {
     const sqes = this.#sqes;
+    // Before there is an entry: it may have to give the kernel those that are written.
+    const file = this.#files === undefined ? -1 : this.#fileOf(transfer.fd);
     const at = this.#entry();
     const { operation } = transfer;
     let opcode: number;
@@ -360,7 +378,6 @@ class IoUring implements Engine {
       }
     }
     if (transfer.punt) opcode |= abi.SQE_ASYNC;
-    const file = this.#files === undefined ? -1 : this.#fileOf(transfer.fd);
     if (file < 0) {
       sqes[at + abi.SQE_OPCODE] = opcode;
       sqes[at + abi.SQE_FD] = transfer.fd;
@@ -378,10 +395,39 @@ class IoUring implements Engine {
   /** Where the descriptor is registered, or -1. Most requests in a row are for the same. */
   #fileOf(fd: number): number {
     if (fd !== this.#lastFd) {
-      this.#lastFile = this.#files?.get(fd) ?? -1;
+      const file = this.#files?.get(fd);
+      this.#lastFile = file !== undefined && this.#isStill(fd, file) ? file.index : -1;
       this.#lastFd = fd;
     }
     return this.#lastFile;
+  }
+
+  /** Whether a number means the file that was registered for it. Asked once for each submission: JavaScript does not run within one. */
+  #isStill(fd: number, file: FixedFile): boolean {
+    if (file.seen === this.#batch) return true;
+    file.seen = this.#batch;
+    if (this.#native.isSameFile(fd, file.twin) === 1) return true;
+    this.#dissociate(fd, file);
+    return false;
+  }
+
+  #dissociate(fd: number, { index, twin }: FixedFile): void {
+    this.#setFile(index, -1);
+    this.#files?.delete(fd);
+    this.#freeFiles.push(index);
+    this.#twins.delete(twin);
+    this.#native.closeFd(twin);
+  }
+
+  /** What a place in the table of registered files means from here on; -1: nothing. */
+  #setFile(index: number, fd: number): boolean {
+    // A polling kernel thread looks a place up when it gets to the entry.
+    if (this.#sqpoll) while (this.#queued() > 0 && this.#failure === 0) this.#flush();
+    const update = new Int32Array(4);
+    update[0] = index;
+    this.#pointedTo[0] = fd;
+    setAddress(update, 2, this.#native.address(new Uint8Array(this.#pointedTo.buffer)));
+    return this.#native.ringRegister(this.#fd, abi.REGISTER_FILES_UPDATE, update, 1) === 1;
   }
 
   /** Where the memory is registered, or -1. */
@@ -610,18 +656,15 @@ class IoUring implements Engine {
       if (this.#native.ringRegister(this.#fd, abi.REGISTER_FILES, none, FIXED_FILES) < 0) return;
       this.#files = new Map();
     }
-    const index = this.#files.get(fd) ?? this.#freeFiles.pop() ?? this.#filesUsed++;
-    if (index >= FIXED_FILES) return;
-    const update = new Int32Array(4);
-    update[0] = index;
-    this.#pointedTo[0] = fd;
-    setAddress(update, 2, this.#native.address(new Uint8Array(this.#pointedTo.buffer)));
-    if (this.#native.ringRegister(this.#fd, abi.REGISTER_FILES_UPDATE, update, 1) === 1) {
-      this.#files.set(fd, index);
-    } else {
-      this.#files.delete(fd);
-      this.#freeFiles.push(index);
-    }
+    const before = this.#files.get(fd);
+    if (before !== undefined) this.#dissociate(fd, before);
+    if (this.#freeFiles.length === 0 && this.#filesUsed === FIXED_FILES) return;
+    const twin = this.#native.duplicate(fd);
+    if (twin < 0) return;
+    const index = this.#freeFiles.pop() ?? this.#filesUsed++;
+    this.#twins.add(twin);
+    this.#files.set(fd, { index, twin, seen: -1 });
+    if (!this.#setFile(index, twin)) this.#dissociate(fd, { index, twin, seen: -1 });
   }
 
   /** Registers a slab, so that the kernel need not pin its pages for each request. */
@@ -649,7 +692,7 @@ class IoUring implements Engine {
   }
 
   close(): Promise<void> {
-    return closeRing(this.#native, this.#port, [this.#rings, this.#sqeMemory]);
+    return closeRing(this.#native, this.#port, [this.#rings, this.#sqeMemory], this.#twins);
   }
 }
 
@@ -663,13 +706,19 @@ function submitError(errno: number): AioError {
 }
 
 /** Not made in the constructor: closures of one function share what they hold, and another one there holds the host. */
-function abandonRing(native: Native, port: Port, maps: readonly ArrayBuffer[]): () => void {
-  return () => void closeRing(native, port, maps);
+function abandonRing(native: Native, port: Port, maps: readonly ArrayBuffer[], twins: Set<number>): () => void {
+  return () => void closeRing(native, port, maps, twins);
 }
 
 /** The mappings go at once, not when a collection finds them. */
-function closeRing(native: Native, port: Port, maps: readonly ArrayBuffer[]): Promise<void> {
+function closeRing(
+  native: Native,
+  port: Port,
+  maps: readonly ArrayBuffer[],
+  twins: ReadonlySet<number>,
+): Promise<void> {
   for (const memory of maps) native.detach(memory);
+  for (const twin of twins) native.closeFd(twin);
   return port.close();
 }
 
