@@ -10,7 +10,7 @@ import type { Sleeper } from '../sim/timeline.ts';
 import type { Transfer } from '../transfer.ts';
 import { WakeCell } from '../wake.ts';
 
-const MAX_OUTSTANDING = 65536;
+const MAX_OUTSTANDING = 131_072;
 
 /** A thread that only another one can wake looks up this often, so that worker.terminate() can end it. */
 const BLOCK_SLICE_MS = 100;

@@ -16,7 +16,7 @@ import { clearImmediate, clearInterval, setImmediate, setInterval } from '../tim
 import { FDATASYNC, FSYNC, READ, type Transfer } from '../transfer.ts';
 import { canWatch, WakeCell } from '../wake.ts';
 
-const MAX_OUTSTANDING = 65536;
+const MAX_OUTSTANDING = 131_072;
 
 /**
  * How many node:fs has at most, for each thread of the pool: enough that it finds the next while the event loop is busy, few
