@@ -21,13 +21,13 @@ const imports = new Map(
 
 /** Layers from below to above; a file may import from its own layer and from those before it. */
 const layers: readonly RegExp[] = [
-  /^(abi\/|errors\.ts|native\.ts|time\.ts)/,
+  /^(abi\/|abort\.ts|errors\.ts|native\.ts|time\.ts)/,
   /^(alignment|buffer|wake|transfer|outcome|request|engine|user-space)\.ts/,
   /^sim\/(?!disk)/,
   /^engines\/(?!select)/,
   /^engines\/select\.ts/,
   /^(context|limits|observe)\.ts/,
-  /^(abort|queue|line|bounce|open-file|file|file-arguments|whole-file|stream|stream-file|read-ahead|read-stream|write-stream|web-stream|sim\/disk)\.ts/,
+  /^(queue|line|bounce|open-file|file|file-arguments|whole-file|stream|stream-file|read-ahead|read-stream|write-stream|web-stream|sim\/disk)\.ts/,
   /^(index|promises|fs|sim)\.ts/,
   /^cli\//,
 ];

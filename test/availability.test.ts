@@ -169,7 +169,6 @@ describe('availability', () => {
     [['io_setup:error=ENOSYS'], /CONFIG_AIO/, 'ERR_AIO_NOT_SUPPORTED'],
     [['io_setup:error=EPERM'], /seccomp/, 'ERR_AIO_NOT_SUPPORTED'],
     [['io_setup:error=EAGAIN'], /aio-max-nr is \d+/, 'ERR_AIO_INSUFFICIENT_EVENTS'],
-    [['io_submit:error=EPERM'], /io_submit answered EPERM.*seccomp/, 'ERR_AIO_NOT_SUPPORTED'],
     [['io_getevents:error=ENOSYS'], /io_getevents answered ENOSYS.*CONFIG_AIO/, 'ERR_AIO_NOT_SUPPORTED'],
     [['io_setup:error=EPERM', 'io_uring_setup:error=EPERM'], /seccomp/, 'ERR_AIO_NOT_SUPPORTED'],
     [['io_setup:error=EPERM', 'io_uring_enter:error=EPERM'], /seccomp/, 'ERR_AIO_NOT_SUPPORTED'],

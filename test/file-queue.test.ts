@@ -156,10 +156,10 @@ describe('the queue of an engine', () => {
       const fifo = join(scratch(t), 'fifo');
       execFileSync('mkfifo', [fifo]);
       const { path } = scratchFile(t, 4096);
-      // The first submission is the read that nothing ends; whatever comes after it fails.
+      // Before the submissions the engine is tried. The first is the read that nothing ends; whatever comes after the second fails.
       const ended = await traced(
         t,
-        ['-e', 'trace=io_uring_enter', '-e', `inject=io_uring_enter:error=${errno}:when=3+`],
+        ['-e', 'trace=io_uring_enter', '-e', `inject=io_uring_enter:error=${errno}:when=4+`],
         `${IMPORTS}
          const handle = await open('${fifo}', { flags: 'r+', engine: 'io-uring' });
          const file = await open('${path}', { engine: 'io-uring' });

@@ -16,7 +16,7 @@ import { monotonicMs, setImmediate } from '../time.ts';
 import { FDATASYNC, FSYNC, READ, type Transfer } from '../transfer.ts';
 import type { WakeCell } from '../wake.ts';
 import { Iovecs, setAddress } from './iovecs.ts';
-import { Port, reasonOf, requireShim } from './port.ts';
+import { isForbidden, Port, reasonOf, requireShim } from './port.ts';
 
 const EBUSY = 16;
 const ETIME = 62;
@@ -161,9 +161,9 @@ let works = false;
 function tryOut(native: Native, fd: number): AioError | undefined {
   if (works) return undefined;
   const entered = native.ringEnter(fd, 0, 0, 0, -1, ANYBODY, 0);
-  if (entered < 0 && entered !== -EINTR) return refused(entered, 'io_uring_enter');
+  if (isForbidden(entered)) return refused(entered, 'io_uring_enter');
   const registered = native.ringRegister(fd, abi.REGISTER_PROBE, new Uint8Array(abi.PROBE_SIZE), 0);
-  if (registered < 0) return refused(registered, 'io_uring_register');
+  if (isForbidden(registered)) return refused(registered, 'io_uring_register');
   works = true;
   return undefined;
 }

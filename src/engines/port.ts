@@ -30,6 +30,13 @@ export function requireShim(name: string): Native {
   return native;
 }
 
+const FORBIDDEN: readonly string[] = ['EPERM', 'EACCES', 'ENOSYS'];
+
+/** Whether a system call that was tried cannot be had. One that only had no room, or was interrupted, can. */
+export function isForbidden(errno: number): boolean {
+  return errno < 0 && FORBIDDEN.includes(codeOf(errno));
+}
+
 /** What trying an engine failed with, as the reason why it is not there. */
 export function reasonOf(error: unknown): AioError {
   return error instanceof AioError ? error : new AioError('ERR_AIO_NOT_SUPPORTED', String(error));

@@ -72,7 +72,7 @@ function lowLevel(): Row[] {
     { ...noRing, work: 'requests', syscall: 'io_submit', codes: COMMON, last: 20 },
     { ...noRing, work: 'requests', syscall: 'io_getevents', codes: COMMON, last: 20 },
     { ...ring, work: 'workers', syscall: 'io_uring_enter', codes: COMMON, last: 2 },
-    // Without it, what is in flight is canceled one by one.
+    // Without it, what is in flight is canceled one by one. (With none at all, there is no such engine.)
     { ...ring, work: 'workers', syscall: 'io_uring_enter', codes: COMMON, last: 20, forbidden: 'io_uring_register' },
     { ...ring, work: 'workers', syscall: 'io_uring_register', codes: COMMON, last: 1 },
     { ...ring, work: 'workers', syscall: 'mmap', codes: COMMON, last: 3, on: RING },
@@ -133,7 +133,9 @@ function injection(row: Row, code: string, n: number): Injection {
     options: [
       ...(on === undefined ? [] : ['-P', on]),
       ...['-e', `trace=${calls.join()}`, '-e', `inject=${syscall}:error=${code}:when=${nth}`],
-      ...(forbidden === undefined ? [] : ['-e', `inject=${forbidden}:error=EPERM`]),
+      ...(forbidden === undefined
+        ? []
+        : ['-e', `inject=${forbidden}:error=EPERM${forbidden === 'io_uring_register' ? ':when=2+' : ''}`]),
     ],
   };
 }
