@@ -364,13 +364,18 @@ static napi_value duplicate(napi_env env, napi_callback_info info) {
 #define F_DUPFD_QUERY 1027
 #endif
 
+static bool inode_of(int fd, struct statx *into) {
+  return syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_INO, into) == 0;
+}
+
 /* Whether two descriptors mean one open file. Before Linux 6.10 nobody says: then the same inode, opened the same way, is as good. */
 static bool same_file(int one, int other) {
   int same = fcntl(one, F_DUPFD_QUERY, (long)other);
   if (same >= 0 || errno != EINVAL) return same > 0;
-  struct stat first, second;
-  return fstat(one, &first) == 0 && fstat(other, &second) == 0 && first.st_dev == second.st_dev &&
-         first.st_ino == second.st_ino && fcntl(one, F_GETFL) == fcntl(other, F_GETFL);
+  struct statx first, second;
+  return inode_of(one, &first) && inode_of(other, &second) && first.stx_ino == second.stx_ino &&
+         first.stx_dev_major == second.stx_dev_major && first.stx_dev_minor == second.stx_dev_minor &&
+         fcntl(one, F_GETFL) == fcntl(other, F_GETFL);
 }
 
 static napi_value is_same_file(napi_env env, napi_callback_info info) {

@@ -293,13 +293,13 @@ describe('a simulated disk and the real world', () => {
     const options = { maxRequests: 1, engine: 'simulated' } as const;
     assert.throws(() => new AioContext(options), coded('ERR_INVALID_ARG_VALUE', /createSimulatedDisk/));
     assert.throws(() => new AioContext({ maxRequests: 1, engine: disk, sqpoll: true }), coded('ERR_AIO_NOT_SUPPORTED'));
-    assert.throws(() => new AioContext({ maxRequests: 65537, engine: disk }), coded('ERR_OUT_OF_RANGE'));
+    assert.throws(() => new AioContext({ maxRequests: 131_073, engine: disk }), coded('ERR_OUT_OF_RANGE'));
     const { path } = scratchFile(t, 10);
     await assert.rejects(files.open(path, { engine: 'simulated' }), coded('ERR_INVALID_ARG_VALUE'));
     await assert.rejects(files.open(path, { engine: disk as never }), coded('ERR_INVALID_ARG_VALUE', /disk\.open/));
     assert.ok(!engines().some(({ name }) => name === 'simulated'));
     disk.install('/file', '');
-    assert.deepEqual(getLimits('/file', disk), { maxOutstanding: 65536, bufferAlignment: 1, offsetAlignment: 512 });
+    assert.deepEqual(getLimits('/file', disk), { maxOutstanding: 131_072, bufferAlignment: 1, offsetAlignment: 512 });
     assert.throws(
       () => getLimits('/none', disk),
       (error) => error instanceof AioError && error.code === 'ENOENT' && error.syscall === 'statx',

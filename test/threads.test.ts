@@ -320,7 +320,7 @@ if (chosen('threads')) {
         }
         assert.match(kernel, /^ERR_AIO_NOT_SUPPORTED /);
         assert.match(kernel, why);
-        assert.equal(limits.maxOutstanding, 65536);
+        assert.equal(limits.maxOutstanding, 131_072);
       });
     }
 
