@@ -92,6 +92,11 @@ export function laxPosition(position: unknown): Position {
   return typeof position === 'number' && Number.isSafeInteger(position) && position >= 0 ? position : null;
 }
 
+/** `buffer`, where it is not an object of options in its place. */
+export function checkView(buffer: unknown): asserts buffer is ArrayBufferView {
+  if (!isView(buffer)) throw invalidArgType('buffer', VIEW, buffer);
+}
+
 /** `read(buffer, offset, length, position)`, `read(buffer, options)`, `read(options)`, each with a trailing `{ signal }`. */
 export function readArguments(
   first: unknown,
@@ -112,7 +117,7 @@ export function readArguments(
     length = options.length === undefined ? lengthAfter(buffer, offset) : options.length;
     position = options.position === undefined ? null : options.position;
     signal ??= signalOf(options);
-    if (!isView(buffer)) throw invalidArgType('buffer', VIEW, buffer);
+    checkView(buffer);
   }
   if (isObject(offset)) {
     const options = offset;

@@ -9,7 +9,7 @@ import { throwIfAborted } from './abort.ts';
 import type { Alignment } from './alignment.ts';
 import { sizeOf } from './buffer.ts';
 import type { EngineName } from './engine.ts';
-import { AioError, EINVAL, invalidArgType, nodeError } from './errors.ts';
+import { AioError, EINVAL, invalidArgType, isArray, nodeError } from './errors.ts';
 import {
   checkSignal,
   checkViews,
@@ -789,15 +789,19 @@ export async function open(
   }
 }
 
+/** An array is no options to Node, and no flags either. */
+function isOptions(value: OpenMode | OpenOptions | null | undefined): value is OpenOptions {
+  return typeof value === 'object' && value !== null && !isArray(value);
+}
+
 /** What an open is asked for: flags as a number, flags for Node (which finds the words for what are none), and the rest. */
 export function openFlags(
   flagsOrOptions: OpenMode | OpenOptions | null | undefined,
   mode: Mode | null | undefined,
 ): { given: number; wanted: OpenMode; options: OpenOptions } {
-  const asked: OpenOptions =
-    typeof flagsOrOptions === 'object' && flagsOrOptions !== null
-      ? flagsOrOptions
-      : { flags: flagsOrOptions ?? undefined, mode: mode ?? undefined };
+  const asked: OpenOptions = isOptions(flagsOrOptions)
+    ? flagsOrOptions
+    : { flags: flagsOrOptions ?? undefined, mode: mode ?? undefined };
   // Read once: what was checked is what is used.
   const { direct = false, engine = 'auto' } = asked;
   const flags = withoutMinusZero(asked.flags);

@@ -10,6 +10,7 @@ import { bytesOf, sizeOf } from './buffer.ts';
 import { EINVAL, invalidArgType, invalidArgValue, isArray, nodeError, outOfRange } from './errors.ts';
 import { type OpenOptions, openFlags } from './file.ts';
 import {
+  checkView,
   checkViews,
   encode,
   isView,
@@ -323,11 +324,15 @@ function callbackRead(args: readonly unknown[]): readonly unknown[] {
   const [first, second, length, ...rest] = args;
   // The fourth of five is the position, and then the callback is missing.
   if (args.length === 3) throw invalidArgType('cb', 'of type function', undefined);
-  if (args.length > 3) return [first, second, length ?? 0, ...rest];
+  if (args.length > 3) {
+    checkView(first);
+    return [first, second, length ?? 0, ...rest];
+  }
   const options = frozen(args.length === 2 ? second : first) as Record<string, unknown> | null | undefined;
   if (args.length === 2 && (typeof options !== 'object' || isArray(options) || isView(options))) {
     throw invalidArgType('options', 'of type object', options);
   }
+  if (args.length === 2) checkView(first);
   if (typeof options === 'object' && options?.length === null) options.length = 0;
   return args.length === 2 ? [first, options] : [options];
 }

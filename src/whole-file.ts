@@ -141,7 +141,9 @@ async function readInto(
 
 function isIterable(value: unknown): value is Iterable<Bytes> | AsyncIterable<Bytes> {
   if (typeof value !== 'object' || value === null || isView(value)) return false;
-  return Symbol.iterator in value || Symbol.asyncIterator in value;
+  const { [Symbol.asyncIterator]: later, [Symbol.iterator]: now }: Partial<AsyncIterable<Bytes> & Iterable<Bytes>> =
+    value;
+  return typeof later === 'function' || typeof now === 'function';
 }
 
 const WRITE_DEFAULTS: WholeFileOptions = { encoding: 'utf8', mode: 0o666, flag: 'w', flush: false };
@@ -376,9 +378,9 @@ const COPY_BYTES = 2 ** 20;
  * console.log((await stat('copy.bin')).size); // => 1048576
  * ```
  */
-export async function copyFile(src: PathLike, dest: PathLike, mode: number = 0): Promise<void> {
+export async function copyFile(src: PathLike, dest: PathLike, mode?: number): Promise<void> {
   // What Node would refuse, it refuses itself.
-  if (!isPath(src) || !isPath(dest) || (mode !== 0 && mode !== COPYFILE_EXCL)) {
+  if (!isPath(src) || !isPath(dest) || (mode !== undefined && mode !== 0 && mode !== COPYFILE_EXCL)) {
     await fs.copyFile(src, dest, withoutMinusZero(mode));
     return;
   }

@@ -5,7 +5,7 @@ import nodeDefault, * as node from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { describe, test } from 'node:test';
-import { promisify } from 'node:util';
+import { inspect, promisify } from 'node:util';
 import fc from 'fast-check';
 import fileaio, * as named from '../src/fs.ts';
 import { allocBuffer, type EngineName, engines } from '../src/index.ts';
@@ -95,6 +95,24 @@ describe('fileaio/fs', () => {
         const fd = await opened(t, path, 'r', engine);
         const wrong = 'text' as unknown as Buffer;
         assert.throws(() => fileaio.read(fd, wrong, 0, 1, 0, () => {}), coded('ERR_INVALID_ARG_TYPE'));
+        const twin = node.openSync(path, 'r');
+        t.after(() => node.closeSync(twin));
+        type Read = (fd: number, ...args: unknown[]) => void;
+        const refusal = (read: unknown, on: number, args: readonly unknown[]): unknown => {
+          try {
+            (read as Read)(on, ...args, () => {});
+            return 'taken';
+          } catch (error) {
+            const { name, code, message } = error as NodeJS.ErrnoException;
+            return { name, code, message };
+          }
+        };
+        for (const buffer of [null, undefined, {}, 'text', 5, []]) {
+          for (const rest of [[0, 1, 0], [null], [{}], ['text'], []]) {
+            const args = [buffer, ...rest];
+            assert.deepEqual(refusal(fileaio.read, fd, args), refusal(node.read, twin, args), inspect(args));
+          }
+        }
         assert.throws(() => fileaio.read(fd, Buffer.alloc(1), 0, 2, 0, () => {}), coded('ERR_OUT_OF_RANGE'));
         assert.throws(() => (fileaio.read as unknown as (fd: number) => void)(fd), coded('ERR_INVALID_ARG_TYPE'));
         await assert.rejects(write(fd, Buffer.alloc(1), 0, 1, 0), { code: 'EBADF', syscall: 'write', errno: -9 });
@@ -256,7 +274,7 @@ describe('fileaio/fs', () => {
     assert.equal((fileaio as { W_OK?: number }).W_OK, (nodeDefault as { W_OK?: number }).W_OK);
   });
 
-  test('mistakes in the arguments of whole files are thrown, as those of node:fs are', (t) => {
+  test('mistakes in the arguments of whole files are thrown, as those of node:fs are', async (t) => {
     const { path } = file(t, 10);
     const callback = (): void => assert.fail('called back');
     const calls: readonly [method: 'readFile' | 'writeFile' | 'appendFile' | 'copyFile', ...args: unknown[]][] = [
@@ -291,6 +309,18 @@ describe('fileaio/fs', () => {
     }
     assert.throws(() => fileaio.copyFile(path, `${path}2`, 9, callback), coded('ERR_OUT_OF_RANGE'));
     assert.throws(() => fileaio.copyFile(path, `${path}2`, 'a' as never, callback), coded('ERR_INVALID_ARG_TYPE'));
+    // And what promises reject with before they have made anything.
+    const { promises } = fileaio;
+    const iterator = { [Symbol.iterator]: 5 } as never;
+    await assert.rejects(
+      promises.writeFile(`${path}3`, iterator),
+      coded('ERR_INVALID_ARG_TYPE', /"data" argument must be of type string/),
+    );
+    assert.equal(node.existsSync(`${path}3`), false);
+    await assert.rejects(promises.open(path, [] as never), coded('ERR_INVALID_ARG_VALUE', /'flags' is invalid/));
+    for (const name of ['open', 'readFile', 'writeFile', 'appendFile', 'copyFile'] as const) {
+      assert.equal(promises[name].length, node.promises[name].length, name);
+    }
   });
 
   test('callbacks of transfers get what those of node:fs get, also behind an error', async (t) => {
