@@ -92,6 +92,14 @@ export function deniesDirect(fd: number): boolean {
   return says && stat.getUint32(abi.STX_DIO_OFFSET_ALIGN, true) === 0;
 }
 
+const SEEK_CUR = 1;
+
+/** Not a pipe, a socket or a terminal. Without the shim nobody can be asked, and pread(2) refuses those anyhow. */
+export function hasPositions(fd: number): boolean {
+  const { native } = loadNative();
+  return native === undefined || native.seek(fd, 0, SEEK_CUR) >= 0;
+}
+
 /** Whether this descriptor is open with O_DIRECT. Without the shim /proc is read: for error messages, not for the hot path. */
 export function isDirect(fd: number): boolean {
   if (constants.O_DIRECT === undefined) return false; // macOS, Windows

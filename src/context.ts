@@ -1,4 +1,5 @@
 import { onAbort } from './abort.ts';
+import { hasPositions } from './alignment.ts';
 import { type AlignedPool, slabOf } from './buffer.ts';
 import type { Clock, Engine, EngineHost, EngineName, EngineSource } from './engine.ts';
 import { openEngine } from './engines/select.ts';
@@ -555,12 +556,17 @@ export class AioContext {
   #complete(slot: number, result: number): void {
     const transfer = this.#slots[slot];
     if (transfer === undefined) return;
-    if (transfer.hasMore && result === transfer.groupLength) {
+    if (transfer.hasMore && result === transfer.groupLength && this.#hasMore(transfer)) {
       transfer.nextGroup();
       this.#unfinished.push(transfer);
       return;
     }
     this.#finish(transfer, result);
+  }
+
+  /** A pipe that gave all it was asked for may have nothing for the next group, and a read of that would wait, or block this thread. */
+  #hasMore({ operation, fd }: Transfer): boolean {
+    return operation !== READ || this.#engine.alignmentOf !== undefined || hasPositions(fd);
   }
 
   #finish(transfer: Transfer, result: number): void {

@@ -209,6 +209,12 @@ describe('availability', () => {
         assert.deepEqual(refused['io-uring'].slice(0, 2), ['ERR_AIO_NOT_SUPPORTED', syscall]);
       }
       assert.match(refused['kernel-aio'][2], why);
+      const others = found
+        .filter(({ available }: { available: boolean }) => available)
+        .map(({ name }: { name: string }) => `'${name}'`);
+      if (code === 'ERR_AIO_NOT_SUPPORTED') {
+        assert.ok(refused['kernel-aio'][2].includes(`What works here: ${others.join(', ')}; 'auto' takes`));
+      }
       assert.equal(refused.threads, undefined);
     });
   }

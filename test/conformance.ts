@@ -3,10 +3,12 @@
  * what only one engine has is tested in that engine's own file.
  */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import diagnostics from 'node:diagnostics_channel';
 import { getEventListeners } from 'node:events';
-import { constants, ftruncateSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
+import { constants, ftruncateSync, readdirSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
@@ -42,6 +44,7 @@ import {
   scratchFile as realScratchFile,
   run,
   type Scratch,
+  scratch,
   smallFileSystem,
 } from './support.ts';
 
@@ -1266,6 +1269,23 @@ export function conformance(capabilities: Capabilities): void {
       const short = new AioRequest().prepareReadv(fd, 0, parts);
       await run(ctx, [short]);
       assert.equal(short.result(), 10_000);
+    });
+
+    test('a pipe that gave all that one system call takes is not asked for more: that could wait for ever', async (t) => {
+      if (needsKernel(t)) return;
+      const path = join(scratch(t), 'fifo');
+      execFileSync('mkfifo', [path]);
+      const fd = openReal(t, path, constants.O_RDWR);
+      const ctx = context(t);
+      const bytes = randomBytes(1024);
+      writeSync(fd, bytes);
+      const parts = Array.from({ length: 1500 }, () => allocBuffer(1));
+      const request = new AioRequest().prepareReadv(fd, 0, parts);
+      await run(ctx, [request]);
+      // pread(2), which threads call, has nothing to say to pipes.
+      if (name === 'threads') return void assert.equal(request.status, 'ESPIPE');
+      assert.equal(request.result(), 1024);
+      assert.deepEqual(Buffer.concat(parts.slice(0, 1024)), bytes);
     });
 
     test('positions above 4 GiB, as number and as bigint', async (t) => {

@@ -722,6 +722,9 @@ function closeRing(
   return port.close();
 }
 
+/** Of a context that is only tried. */
+const NOBODY: EngineHost = { complete() {}, ready() {} };
+
 function driver(sizes: RingSizes): EngineDriver {
   return {
     name: 'io-uring',
@@ -729,8 +732,7 @@ function driver(sizes: RingSizes): EngineDriver {
     probe() {
       if (works) return undefined;
       try {
-        const native = requireShim('io-uring');
-        native.closeFd(setUp(native, 1, 2, false).fd);
+        void new IoUring(requireShim('io-uring'), NOBODY, 1, { sqpoll: false }, sizes).close();
         return undefined;
       } catch (error) {
         return reasonOf(error);

@@ -61,9 +61,11 @@ export function aioSysctls(): { used: number | undefined; max: number | undefine
 function setupError(errno: number, count: number): AioError {
   if (errno === -EAGAIN) {
     const { used, max } = aioSysctls();
+    // Others may have closed theirs in the meantime: never less than there is.
+    const enough = Math.max((used ?? 0) + count, (max ?? 0) + 1);
     return new AioError(
       'ERR_AIO_INSUFFICIENT_EVENTS',
-      `No kernel context for ${count} requests could be made: ${AIO_MAX_NR} is ${max ?? 'unknown'}, of which ${used ?? 'an unknown number'} are in use (${AIO_NR}). Close contexts, ask for fewer requests, or raise it: sysctl -w fs.aio-max-nr=${(used ?? 0) + count} or more`,
+      `No kernel context for ${count} requests could be made: ${AIO_MAX_NR} is ${max ?? 'unknown'}, of which ${used ?? 'an unknown number'} are in use (${AIO_NR}). Close contexts, ask for fewer requests, or raise it: sysctl -w fs.aio-max-nr=${enough} or more`,
       { errno, syscall: 'io_setup' },
     );
   }

@@ -105,16 +105,34 @@ export function fileEngines(engine: unknown, direct: boolean, inUserSpace = fals
   return found.length === 1 || direct ? found : found.filter((name) => name !== 'kernel-aio');
 }
 
+/** Who was asked for by name gets no other, but is told of them. */
+function withOthers(error: AioError, driver: EngineDriver): AioError {
+  const { code, message, errno, syscall } = error;
+  if (code !== 'ERR_AIO_NOT_SUPPORTED' || driver.probe() === undefined) return error;
+  const others = drivers
+    .filter((other) => other !== driver && other.probe() === undefined)
+    .map(({ name }) => `'${name}'`);
+  return new AioError(
+    code,
+    `${message.replace(/\.$/, '')}. What works here: ${others.join(', ')}; 'auto' takes the first of them`,
+    {
+      ...(errno === undefined ? {} : { errno }),
+      ...(syscall === undefined ? {} : { syscall }),
+    },
+  );
+}
+
 /** The first candidate that works, or what the last one failed with. */
 function first<T>(engine: unknown, attempt: (driver: EngineDriver) => T): T {
   let failure: unknown;
-  for (const driver of candidates(engine)) {
+  const all = candidates(engine);
+  for (const driver of all) {
     try {
       return attempt(driver);
     } catch (error) {
       // Mistakes in arguments are the same with every engine; where the kernel says no, another may do: threads need no descriptors.
       if (!(error instanceof AioError)) throw error;
-      failure = error;
+      failure = all.length === 1 ? withOthers(error, driver) : error;
     }
   }
   throw failure;
