@@ -45,6 +45,8 @@ const missing: Record<typeof runtime, Partial<Record<Need, string>>> = {
     'a heap that counts objects': 'process.memoryUsage().heapUsed of Bun moves in steps, not with each object',
     'an end of the handles of a thread':
       'worker.terminate() of Bun leaves the descriptors of node:fs open that the worker had opened',
+    'abort listeners that resist stopImmediatePropagation':
+      'Bun has no way to listen behind a listener that lets no other have the event',
     "Node's own words": "the errors of Bun's streams and of its node:fs have words of their own",
   },
   deno: {
@@ -61,6 +63,8 @@ const missing: Record<typeof runtime, Partial<Record<Need, string>>> = {
       'worker.terminate() of Deno does not end a thread that never returns to its event loop, be it in waitSync or in a loop of JavaScript',
     'aligned reads of node:fs':
       'node:fs of Deno reads into memory of its own, at addresses that direct I/O on a device with large sectors refuses',
+    'abort listeners that resist stopImmediatePropagation':
+      'Deno has no way to listen behind a listener that lets no other have the event',
     "Node's own words": "the errors of Deno's streams and of its node:fs have words of their own",
   },
 };
