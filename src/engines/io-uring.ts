@@ -735,6 +735,7 @@ function driver(sizes: RingSizes): EngineDriver {
         void new IoUring(requireShim('io-uring'), NOBODY, 1, { sqpoll: false }, sizes).close();
         return undefined;
       } catch (error) {
+        works = false;
         return reasonOf(error);
       }
     },

@@ -376,6 +376,7 @@ export const kernelAio: EngineDriver = {
       void openPort(requireShim('kernel-aio'), 1).port.close();
       return undefined;
     } catch (error) {
+      works = false;
       return reasonOf(error);
     }
   },
